@@ -1,0 +1,271 @@
+package scoreboard
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// An Identity says whose board it is. It is written once, when the file is made.
+type Identity struct {
+	Name     string `json:"name"`        // the daemon's name
+	PID      int    `json:"pid"`         // the parent
+	Start    uint64 `json:"start_ticks"` // field 22 of /proc/PID/stat
+	BootID   string `json:"boot_id"`     // /proc/sys/kernel/random/boot_id
+	Program  string `json:"program"`     // path of the program
+	PIDFile  string `json:"pid_file"`
+	ErrorLog string `json:"error_log"`
+}
+
+// A Status is what the parent says of the daemon as a whole.
+type Status struct {
+	State      string    `json:"state"`              // starting, serving, reloading, stopping
+	Generation uint64    `json:"generation"`         // the generation that serves
+	Rolling    uint64    `json:"rolling,omitzero"`   // the generation being rolled in, 0: none
+	Want       int       `json:"want"`               // children wanted
+	Born       uint64    `json:"born"`               // children started so far
+	Died       uint64    `json:"died"`               // children that ended without being asked
+	Killed     uint64    `json:"killed"`             // children the parent killed
+	Lost       uint64    `json:"lost"`               // clients that left a running job
+	Done       uint64    `json:"done"`               // jobs done by children that are gone
+	ReloadAt   time.Time `json:"reload_at,omitzero"` // when the last reload ended, zero: never
+	ReloadOK   bool      `json:"reload_ok"`          // whether it succeeded
+	Reload     string    `json:"reload,omitzero"`    // who asked for it, or why it failed
+}
+
+// A Board is the parent's end of the file. It is not safe for concurrent use: one goroutine owns it.
+type Board struct {
+	f     *os.File
+	path  string
+	slots int
+	buf   []byte // scratch for Look
+}
+
+// Create makes the file at path, with all its blocks allocated, and puts it in the place of an older one.
+//
+// The file appears whole: it is written under a temporary name, created exclusively with mode 0600, and renamed. The
+// caller holds the lock that keeps a second daemon out of the directory. slots is at most MaxSlots.
+func Create(path string, id Identity, slots int) (*Board, error) {
+	if slots < 1 || slots > MaxSlots {
+		return nil, fmt.Errorf("scoreboard: %d slots asked for, 1 to %d are possible", slots, MaxSlots)
+	}
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("scoreboard: %w", err)
+	}
+	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("scoreboard: %w", err)
+	}
+	b := &Board{f: f, path: path, slots: slots}
+	// Allocated now, because a child that writes into a hole on a full disk dies of SIGBUS.
+	if err := fallocate(int(f.Fd()), int64(size(slots))); err != nil {
+		return nil, b.abandon(tmp, err)
+	}
+	if _, err := f.WriteAt(header(id, slots), 0); err != nil {
+		return nil, b.abandon(tmp, err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return nil, b.abandon(tmp, err)
+	}
+	return b, nil
+}
+
+func (b *Board) abandon(tmp string, err error) error {
+	b.f.Close()
+	os.Remove(tmp)
+	return fmt.Errorf("scoreboard: %s: %w", tmp, err)
+}
+
+// fallocate tries again when a signal comes in between: on tmpfs any signal ends it, and a Go process sends itself many.
+func fallocate(fd int, n int64) error {
+	for {
+		if err := unix.Fallocate(fd, 0, 0, n); err != unix.EINTR {
+			return os.NewSyscallError("fallocate", err)
+		}
+	}
+}
+
+func size(slots int) int { return HeaderSize + slots*SlotSize }
+
+func header(id Identity, slots int) []byte {
+	h := make([]byte, HeaderSize)
+	copy(h[hMagic:], Magic)
+	order.PutUint32(h[hVersion:], Version)
+	order.PutUint32(h[hHeaderSize:], HeaderSize)
+	order.PutUint32(h[hSlotSize:], SlotSize)
+	order.PutUint32(h[hSlots:], uint32(slots))
+	order.PutUint64(h[hPID:], uint64(id.PID))
+	order.PutUint64(h[hStart:], id.Start)
+	order.PutUint64(h[hCreated:], uint64(time.Now().UnixNano()))
+	putText(h[hBootID:hBootID+bootLen], id.BootID)
+	putText(h[hState:hState+stateLen], "starting")
+	putText(h[hName:hName+nameLen], id.Name)
+	putText(h[hProgram:hProgram+programLen], id.Program)
+	putText(h[hPIDFile:hPIDFile+pathLen], id.PIDFile)
+	putText(h[hErrorLog:hErrorLog+pathLen], id.ErrorLog)
+	return h
+}
+
+// FD returns the descriptor that is handed to the children.
+func (b *Board) FD() int { return int(b.f.Fd()) }
+
+// Slots returns the number of slots.
+func (b *Board) Slots() int { return b.slots }
+
+// SetListen writes the addresses that the daemon listens on, separated by spaces.
+func (b *Board) SetListen(addresses string) error {
+	field := make([]byte, listenLen)
+	putText(field, addresses)
+	return b.write(field, hListen)
+}
+
+// SetStatus writes the state of the daemon as a whole, stamped with now.
+func (b *Board) SetStatus(s Status, now time.Time) error {
+	h := make([]byte, hStatusEnd-hStatus)
+	put := func(off int, v uint64) { order.PutUint64(h[off-hStatus:], v) }
+	put(hUpdated, uint64(now.UnixNano()))
+	put(hGeneration, s.Generation)
+	put(hRolling, s.Rolling)
+	put(hWant, uint64(s.Want))
+	put(hBorn, s.Born)
+	put(hDied, s.Died)
+	put(hKilled, s.Killed)
+	put(hLost, s.Lost)
+	put(hDone, s.Done)
+	if !s.ReloadAt.IsZero() {
+		put(hReloadAt, uint64(s.ReloadAt.UnixNano()))
+	}
+	if s.ReloadOK {
+		put(hReloadOK, 1)
+	}
+	putText(h[hState-hStatus:hState-hStatus+stateLen], s.State)
+	putText(h[hReload-hStatus:hReload-hStatus+reloadLen], s.Reload)
+	return b.write(h, hStatus)
+}
+
+// SetAttention asks, or no longer asks, the next child that becomes busy to ring the bell.
+//
+// A parent that wants to rest while nobody is busy sets it, looks once more, and may then sleep: a child that became
+// busy before that look is seen by it, and one that does so later sees the word and rings.
+func (b *Board) SetAttention(on bool) error {
+	var v uint64
+	if on {
+		v = 1
+	}
+	return b.writeWord(hAttention, v)
+}
+
+// Bear fills the parent's part of a slot for a child that is about to be started, and clears the child's part.
+func (b *Board) Bear(slot int, generation uint64, cause string, now time.Time) error {
+	s := make([]byte, SlotSize)
+	order.PutUint64(s[sGeneration:], generation)
+	order.PutUint64(s[sBorn:], uint64(now.UnixNano()))
+	order.PutUint64(s[sPhase:], uint64(PhaseStarting))
+	order.PutUint64(s[sState:], uint64(Starting))
+	order.PutUint64(s[sSince:], uint64(now.UnixNano()))
+	putText(s[sCause:sCause+causeLen], cause)
+	return b.write(s, offset(slot))
+}
+
+// SetPID writes the process id of the child that fills the slot.
+func (b *Board) SetPID(slot, pid int) error { return b.writeWord(offset(slot)+sPID, uint64(pid)) }
+
+// SetPhase writes where the parent sees the child in its life.
+func (b *Board) SetPhase(slot int, p Phase) error {
+	return b.writeWord(offset(slot)+sPhase, uint64(p))
+}
+
+// SetRevoked names the job whose client has left, 0 to take that back. The child looks at the word
+// when a job has ended, before it takes another.
+func (b *Board) SetRevoked(slot int, serial uint64) error {
+	return b.writeWord(offset(slot)+sRevoked, serial)
+}
+
+// Free empties the slot of a child that has been reaped, whatever state its death left the slot in.
+func (b *Board) Free(slot int) error {
+	return b.write(make([]byte, SlotSize), offset(slot))
+}
+
+// A Hint is what a child says of itself in the words that need no lock. It is about that child alone and may be a lie.
+type Hint struct {
+	State   State
+	Serial  uint64 // the oldest job that runs, 0: none
+	Done    uint64
+	Running uint64
+	Job     uint64 // the job that the record describes, 0: none, or the record was just being written
+	Inode   uint64 // inode of that job's socket
+}
+
+// Look reads what the child in a slot says of itself.
+func (b *Board) Look(slot int) (Hint, error) {
+	if b.buf == nil {
+		b.buf = make([]byte, sClient)
+	}
+	h, err := look(b.f, int64(offset(slot)), b.buf)
+	if err != nil {
+		return Hint{}, fmt.Errorf("scoreboard: %w", err)
+	}
+	return h, nil
+}
+
+// look reads the slot at an offset up to the texts; s has room for that.
+func look(f io.ReaderAt, off int64, s []byte) (Hint, error) {
+	if _, err := f.ReadAt(s, off); err != nil {
+		return Hint{}, err
+	}
+	h := Hint{
+		State:   State(order.Uint64(s[sState:])),
+		Serial:  order.Uint64(s[sSerial:]),
+		Done:    order.Uint64(s[sDone:]),
+		Running: order.Uint64(s[sRunning:]),
+	}
+	job, inode := order.Uint64(s[sJob:]), order.Uint64(s[sInode:])
+	if job == 0 || order.Uint64(s[sSeq:])%2 != 0 {
+		return h, nil
+	}
+	// The child may have gone from one job to the next between two of these words. One job's serial with the other's inode
+	// would hit the wrong one, so the record has to be the same when it is read again.
+	var again [sClient - sSeq]byte
+	if _, err := f.ReadAt(again[:], off+sSeq); err != nil {
+		return Hint{}, err
+	}
+	if bytes.Equal(again[:], s[sSeq:]) {
+		h.Job, h.Inode = job, inode
+	}
+	return h, nil
+}
+
+// Remove takes the file away, if the name still leads to this very file, and closes it.
+func (b *Board) Remove() error {
+	defer b.f.Close()
+	var mine, there unix.Stat_t
+	if err := unix.Fstat(int(b.f.Fd()), &mine); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	if unix.Lstat(b.path, &there) != nil || there.Ino != mine.Ino || there.Dev != mine.Dev {
+		return nil
+	}
+	return os.Remove(b.path)
+}
+
+func offset(slot int) int { return HeaderSize + slot*SlotSize }
+
+func (b *Board) write(p []byte, off int) error {
+	if _, err := b.f.WriteAt(p, int64(off)); err != nil {
+		return fmt.Errorf("scoreboard: %w", err)
+	}
+	return nil
+}
+
+func (b *Board) writeWord(off int, v uint64) error {
+	var w [8]byte
+	order.PutUint64(w[:], v)
+	return b.write(w[:], off)
+}

@@ -1,0 +1,104 @@
+package scoreboard
+
+import "encoding/binary"
+
+// Magic, Version and the sizes identify a file of this layout; a reader refuses any other.
+const (
+	Magic      = "BROODSCB"
+	Version    = 1
+	HeaderSize = 4096
+	SlotSize   = 512
+	MaxSlots   = 1 << 14
+
+	maxPID = 1 << 22 // PID_MAX_LIMIT of Linux
+)
+
+// Offsets in the header. All of it is written by the parent.
+const (
+	hMagic      = 0  // 8 bytes
+	hVersion    = 8  // u32
+	hHeaderSize = 12 // u32
+	hSlotSize   = 16 // u32
+	hSlots      = 20 // u32
+	hPID        = 24 // u64, the parent
+	hStart      = 32 // u64, field 22 of /proc/PID/stat: pid and start name one process for one boot
+	hBootID     = 40 // text, 40 bytes
+	hCreated    = 80 // u64, ns since 1970
+
+	hStatus     = 128 // the block that is written again and again
+	hUpdated    = 128 // u64, ns since 1970
+	hGeneration = 136 // u64, the generation that serves
+	hRolling    = 144 // u64, the generation being rolled in, 0: none
+	hWant       = 152 // u64, children wanted
+	hBorn       = 160 // u64, children started so far
+	hDied       = 168 // u64, children that ended without being asked
+	hKilled     = 176 // u64, children the parent killed
+	hLost       = 184 // u64, clients that left a running job
+	hDone       = 192 // u64, jobs done by children that are gone
+	hReloadAt   = 200 // u64, ns since 1970, 0: never
+	hReloadOK   = 208 // u64, 1: the last reload succeeded
+	hState      = 224 // text, 32 bytes
+	hReload     = 256 // text, 512 bytes: why the last reload was made, or why it failed
+	hStatusEnd  = 768
+	hName       = 768  // text, 128 bytes
+	hProgram    = 896  // text, 512 bytes
+	hListen     = 1408 // text, 512 bytes, addresses separated by spaces
+	hPIDFile    = 1920 // text, 256 bytes
+	hErrorLog   = 2176 // text, 256 bytes
+	hAttention  = 2560 // u64 in a cache line of its own: 1 asks the next child that becomes busy to ring
+
+	stateLen   = 32
+	reloadLen  = 512
+	nameLen    = 128
+	programLen = 512
+	listenLen  = 512
+	pathLen    = 256
+	bootLen    = 40
+)
+
+// Offsets in a slot.
+const (
+	// Written by the parent.
+	sPID        = 0  // u64, 0: not known yet
+	sGeneration = 8  // u64
+	sBorn       = 16 // u64, ns since 1970
+	sPhase      = 24 // u64, a Phase
+	sRevoked    = 32 // u64, serial of the job whose client has left, 0: none
+	sCause      = 40 // text, 88 bytes: why the child was started
+	causeLen    = 88
+	parentPart  = 128
+
+	// Written by the child.
+	sState   = 128 // u64, a letter
+	sSince   = 136 // u64, ns since 1970: since when that state holds
+	sSerial  = 144 // u64, serial of the oldest job that runs, 0: none
+	sDone    = 152 // u64, jobs ended
+	sRunning = 160 // u64, jobs running
+	sSeq     = 192 // u64, odd while the record below is being written
+	sJob     = 200 // u64, serial of the job that the record describes, 0: none
+	sStarted = 208 // u64, ns since 1970
+	sInode   = 216 // u64, inode of the job's socket, 0: none
+	sClient  = 224 // text, 96 bytes
+	sText    = 320 // text, 192 bytes
+
+	clientLen = 96
+	textLen   = 192
+)
+
+var order = binary.LittleEndian
+
+// putText writes s into a field of fixed length, NUL-padded and cut at the field's end.
+func putText(field []byte, s string) {
+	n := copy(field, s)
+	clear(field[n:])
+}
+
+// text reads a NUL-padded field.
+func text(field []byte) string {
+	for i, c := range field {
+		if c == 0 {
+			return string(field[:i])
+		}
+	}
+	return string(field)
+}

@@ -1,0 +1,127 @@
+package scoreboard
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Slot is a child's end of the file: its own slot, mapped, and a view of the others' states.
+//
+// Its methods are atomic stores and loads and may be called on any goroutine, but Show, which the caller serializes.
+type Slot struct {
+	mem   []byte
+	slot  int
+	slots int
+}
+
+// Attach maps the file behind fd for the child that fills the given slot. The caller keeps or closes fd as it likes.
+func Attach(fd, slot int) (*Slot, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("scoreboard: %w", os.NewSyscallError("fstat", err))
+	}
+	head := make([]byte, HeaderSize)
+	if _, err := unix.Pread(fd, head, 0); err != nil {
+		return nil, fmt.Errorf("scoreboard: %w", os.NewSyscallError("pread", err))
+	}
+	slots, err := check(head, st.Size)
+	if err != nil {
+		return nil, err
+	}
+	if slot < 0 || slot >= slots {
+		return nil, fmt.Errorf("scoreboard: no slot %d, the board has %d", slot, slots)
+	}
+	mem, err := unix.Mmap(fd, 0, size(slots), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("scoreboard: %w", os.NewSyscallError("mmap", err))
+	}
+	return &Slot{mem: mem, slot: slot, slots: slots}, nil
+}
+
+// word returns the 64-bit word at an offset of this child's slot. Mappings are page-aligned and all words lie on
+// multiples of eight, so the access is atomic on every Linux port of Go.
+func (s *Slot) word(off int) *atomic.Uint64 { return s.at(offset(s.slot) + off) }
+
+func (s *Slot) at(off int) *atomic.Uint64 {
+	return (*atomic.Uint64)(unsafe.Pointer(&s.mem[off]))
+}
+
+// SetState says what the child is doing, since now.
+func (s *Slot) SetState(st State, now time.Time) {
+	s.word(sSince).Store(uint64(now.UnixNano()))
+	s.word(sState).Store(uint64(st))
+}
+
+// SetRunning says how many jobs run, and the serial of the oldest of them, 0 if none does.
+//
+// A child that has stored a serial other than the revoked one and then finds no revocation can go on: the parent
+// writes the revocation first and reads the serial after, so one of the two sees the other.
+func (s *Slot) SetRunning(oldest uint64, n int) {
+	s.word(sRunning).Store(uint64(n))
+	s.word(sSerial).Store(oldest)
+}
+
+// Done counts a job that has ended.
+func (s *Slot) Done() { s.word(sDone).Add(1) }
+
+// Revoked returns the serial of the job whose client has left, 0: none.
+func (s *Slot) Revoked() uint64 { return s.word(sRevoked).Load() }
+
+// A Record describes the job that a child works on.
+type Record struct {
+	Serial  uint64
+	Started time.Time
+	Inode   uint64 // inode of the connection, 0: a job without one
+	Client  string // cut at 96 bytes
+	Text    string // cut at 192 bytes
+}
+
+// Show writes the record of the job the child works on; the zero Record empties it.
+//
+// The sequence number is odd while the record is being written, and every word of it is stored atomically: a reader
+// sees the old record or the new one, and a writer that dies in between leaves an odd number and no lock.
+func (s *Slot) Show(r Record) {
+	var rec [SlotSize - sJob]byte
+	if r.Serial != 0 {
+		order.PutUint64(rec[0:], r.Serial)
+		order.PutUint64(rec[sStarted-sJob:], uint64(r.Started.UnixNano()))
+		order.PutUint64(rec[sInode-sJob:], r.Inode)
+		putText(rec[sClient-sJob:sClient-sJob+clientLen], r.Client)
+		putText(rec[sText-sJob:], r.Text)
+	}
+	seq := s.word(sSeq)
+	seq.Store(seq.Load() | 1)
+	for off := 0; off < len(rec); off += 8 {
+		s.word(sJob + off).Store(order.Uint64(rec[off:]))
+	}
+	seq.Add(1)
+}
+
+// Attention reports whether the parent has asked the next child that becomes busy to ring.
+func (s *Slot) Attention() bool { return s.at(hAttention).Load() != 0 }
+
+// Spare counts the children that could take work now or soon: idle or starting, and not asked to leave.
+//
+// Each child counts after it has said that it is busy itself, so of several that become busy at once the last one sees
+// the true number.
+func (s *Slot) Spare() int {
+	n := 0
+	for i := range s.slots {
+		base := offset(i)
+		if p := Phase(s.at(base + sPhase).Load()); p != PhaseStarting && p != PhaseServing {
+			continue
+		}
+		if st := State(s.at(base + sState).Load()); st == Idle || st == Starting {
+			n++
+		}
+	}
+	return n
+}
+
+// Detach removes the mapping; the Slot must not be used afterwards.
+func (s *Slot) Detach() error { return unix.Munmap(s.mem) }
