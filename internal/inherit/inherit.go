@@ -1,0 +1,173 @@
+// Package inherit is what one process of a daemon hands to the next: its role and its descriptors.
+//
+// The role travels in one environment variable, the descriptors at fixed numbers. Both are taken once, at the start,
+// and every trace of them is removed, so that programs started by a job never mistake themselves for a part of the
+// daemon.
+package inherit
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Var is the environment variable that carries the role.
+const Var = "BROOD"
+
+// The descriptors of a child, by number.
+const (
+	ControlFD = 3 + iota // the control socket: end-of-file means that the parent has died
+	BoardFD              // the scoreboard
+	BellFD               // an eventfd that wakes the parent
+	AccessFD             // the access log's pipe
+	ListenFD             // the first of the listeners
+)
+
+// proto is raised whenever the meaning of the descriptors or of the messages changes. Parent and child may come from
+// different builds of one program.
+const proto = 1
+
+// A Role is which process of the daemon this one is.
+type Role int
+
+// The roles.
+const (
+	Launcher Role = iota // started by a user or a service manager
+	Parent               // started by a launcher
+	Child                // started by a parent
+)
+
+// A Claim is what a process is told about itself by the one that started it. The zero Claim is that of a launcher.
+type Claim struct {
+	Role       Role
+	Ready      int    // of a parent: descriptor of the pipe on which its launcher waits
+	Slot       int    // of a child
+	Generation uint64 // of a child
+	Listeners  int    // of a child: number of listeners from ListenFD on
+	Procs      bool   // of a child: GOMAXPROCS was put into its environment for it alone
+}
+
+// Environ returns the variable with the claim, as NAME=value.
+func (c Claim) Environ() string {
+	switch c.Role {
+	case Parent:
+		return fmt.Sprintf("%s=parent:%d:%d", Var, proto, c.Ready)
+	case Child:
+		procs := 0
+		if c.Procs {
+			procs = 1
+		}
+		return fmt.Sprintf("%s=child:%d:%d:%d:%d:%d", Var, proto, c.Slot, c.Generation, c.Listeners, procs)
+	}
+	return ""
+}
+
+var errClaim = errors.New("is not of this program's making; unset it")
+
+func parse(s string) (Claim, error) {
+	if s == "" {
+		return Claim{}, nil
+	}
+	role, rest, _ := strings.Cut(s, ":")
+	var n []uint64
+	for _, f := range strings.Split(rest, ":") {
+		v, err := strconv.ParseUint(f, 10, 31)
+		if err != nil {
+			return Claim{}, fmt.Errorf("environment variable %s=%q %w", Var, s, errClaim)
+		}
+		n = append(n, v)
+	}
+	switch {
+	case role == "parent" && len(n) == 2 && n[0] == proto:
+		return Claim{Role: Parent, Ready: int(n[1])}, nil
+	case role == "child" && len(n) == 5 && n[0] == proto:
+		return Claim{Role: Child, Slot: int(n[1]), Generation: n[2], Listeners: int(n[3]), Procs: n[4] == 1}, nil
+	}
+	return Claim{}, fmt.Errorf("environment variable %s=%q %w", Var, s, errClaim)
+}
+
+// mark reports whether a variable gives a process a role, in this daemon or for another party's library.
+func mark(name string) bool {
+	return name == Var || name == "_GO_DAEMON" || name == "NOTIFY_SOCKET" || strings.HasPrefix(name, "LISTEN_") ||
+		strings.HasPrefix(name, "WATCHDOG_")
+}
+
+// Take returns the claim of this process and the environment that the next process is to get, and removes every mark
+// from this one's environment.
+//
+// The returned environment keeps the BROOD_* settings, which a child's flags read; this process's own loses them too.
+func Take() (Claim, []string, error) {
+	c, err := parse(os.Getenv(Var))
+	next := slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return mark(name) || name == "GOMAXPROCS" && c.Procs
+	})
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if mark(name) || strings.HasPrefix(name, Var+"_") || name == "GOMAXPROCS" && c.Procs {
+			os.Unsetenv(name)
+		}
+	}
+	return c, next, err
+}
+
+// CloseOnExec marks every descriptor from 3 on, so that what this process inherited goes no further by accident.
+func CloseOnExec() error {
+	err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	return os.NewSyscallError("close_range", err)
+}
+
+// Check reports whether the descriptors of a child are what they should be, so that a stray variable in somebody's
+// environment ends in a clear error and not in writes to a stranger's files.
+func (c Claim) Check() error {
+	check := func(fd int, mode uint32, what string) error {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != mode {
+			return fmt.Errorf("descriptor %d is not a %s: environment variable %s %w", fd, what, Var, errClaim)
+		}
+		return nil
+	}
+	for _, w := range []struct {
+		fd   int
+		mode uint32
+		what string
+	}{
+		{ControlFD, unix.S_IFSOCK, "control socket"},
+		{BoardFD, unix.S_IFREG, "scoreboard"},
+		{BellFD, 0, "bell"},
+		{AccessFD, unix.S_IFIFO, "access log"},
+	} {
+		if err := check(w.fd, w.mode, w.what); err != nil {
+			return err
+		}
+	}
+	// One by one: the number may be anything, and is not worth any memory before the descriptors are seen.
+	for i := range c.Listeners {
+		if err := check(ListenFD+i, unix.S_IFSOCK, "listener"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Dup duplicates a descriptor with close-on-exec set. It leaves the flags of the open file alone, unlike
+// (*net.TCPListener).File and os/exec, which put a listener into blocking mode for every process that shares it.
+func Dup(c interface {
+	Control(func(fd uintptr)) error
+}) (int, error) {
+	fd := -1
+	var derr error
+	err := c.Control(func(old uintptr) {
+		fd, derr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3)
+	})
+	if err == nil {
+		err = os.NewSyscallError("fcntl", derr)
+	}
+	return fd, err
+}
