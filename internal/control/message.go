@@ -1,0 +1,142 @@
+// Package control is the wire: the datagrams between a parent and its children, and the requests that operators send.
+//
+// The parent may be root and a child may be in a stranger's hands, so everything a child can send has a fixed head, a
+// limited text and values that are checked here, before anybody acts on them.
+package control
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// A Kind says what a Message means.
+type Kind uint8
+
+// What a child says to its parent.
+const (
+	Ready   Kind = 'R' // the child can take work
+	Failed  Kind = 'E' // the child cannot start: Text
+	Gone    Kind = 'G' // the client of job Serial has left: How, Local, Foreign, Text is the Unix path
+	Settled Kind = 'S' // job Serial, named by a Revoke, is over; Leaving if the child ends because of it
+)
+
+// What a parent says to its child.
+const (
+	Drain  Kind = 'D' // take no more work, finish what is in hand, exit; Text says why
+	Quit   Kind = 'Q' // the same, and cancel the jobs that run
+	Revoke Kind = 'V' // the client of job Serial has left: cancel it; Kill if the child is to end as well
+	Clear  Kind = 'C' // the matter of job Serial is settled
+	Find   Kind = 'F' // the connection Inode, Local, Foreign was lost (How): say Gone if a job runs on it
+)
+
+// A Message is one datagram. Which fields mean something depends on its Kind.
+type Message struct {
+	Kind    Kind
+	How     uint8 // a netmon.How
+	Kill    bool
+	Leaving bool
+	Serial  uint64
+	Inode   uint64
+	Local   netip.AddrPort
+	Foreign netip.AddrPort
+	Text    string
+}
+
+const (
+	headLen = 64
+	maxText = 4096
+	// MaxMessage is the size of the buffer that takes any Message.
+	MaxMessage = headLen + maxText
+
+	flagKill    = 1
+	flagLeaving = 2
+)
+
+// ErrMessage is returned for bytes that are no Message.
+var ErrMessage = errors.New("malformed control message")
+
+// The head: kind, how, flags, 5 bytes zero, serial, inode, local address, foreign address; an address is 16 bytes,
+// port (2), family (1: 0 none, 4, 6), one byte zero.
+
+// Append appends the encoded message to b. A text over 4,096 bytes is cut.
+func (m Message) Append(b []byte) []byte {
+	var h [headLen]byte
+	h[0], h[1] = byte(m.Kind), m.How
+	if m.Kill {
+		h[2] |= flagKill
+	}
+	if m.Leaving {
+		h[2] |= flagLeaving
+	}
+	binary.LittleEndian.PutUint64(h[8:], m.Serial)
+	binary.LittleEndian.PutUint64(h[16:], m.Inode)
+	putAddr(h[24:44], m.Local)
+	putAddr(h[44:64], m.Foreign)
+	return append(append(b, h[:]...), cut(m.Text)...)
+}
+
+func cut(text string) string { return text[:min(len(text), maxText)] }
+
+// Parse decodes one datagram.
+func Parse(b []byte) (Message, error) {
+	if len(b) < headLen || len(b) > MaxMessage {
+		return Message{}, fmt.Errorf("%w: %d bytes", ErrMessage, len(b))
+	}
+	m := Message{
+		Kind: Kind(b[0]), How: b[1],
+		Kill: b[2]&flagKill != 0, Leaving: b[2]&flagLeaving != 0,
+		Serial: binary.LittleEndian.Uint64(b[8:]),
+		Inode:  binary.LittleEndian.Uint64(b[16:]),
+		Text:   string(b[headLen:]),
+	}
+	switch m.Kind {
+	case Ready, Failed, Gone, Settled, Drain, Quit, Revoke, Clear, Find:
+	default:
+		return Message{}, fmt.Errorf("%w: kind %#x", ErrMessage, b[0])
+	}
+	if b[2]&^(flagKill|flagLeaving) != 0 || b[3]|b[4]|b[5]|b[6]|b[7] != 0 {
+		return Message{}, fmt.Errorf("%w: unknown flags", ErrMessage)
+	}
+	var ok1, ok2 bool
+	m.Local, ok1 = getAddr(b[24:44])
+	m.Foreign, ok2 = getAddr(b[44:64])
+	if !ok1 || !ok2 {
+		return Message{}, fmt.Errorf("%w: bad address", ErrMessage)
+	}
+	return m, nil
+}
+
+func putAddr(b []byte, ap netip.AddrPort) {
+	a := ap.Addr().WithZone("")
+	switch {
+	case a.Is4():
+		a4 := a.As4()
+		copy(b, a4[:])
+		b[18] = 4
+	case a.Is6():
+		a16 := a.As16()
+		copy(b, a16[:])
+		b[18] = 6
+	default:
+		return
+	}
+	binary.LittleEndian.PutUint16(b[16:], ap.Port())
+}
+
+func getAddr(b []byte) (netip.AddrPort, bool) {
+	port := binary.LittleEndian.Uint16(b[16:])
+	if b[19] != 0 {
+		return netip.AddrPort{}, false
+	}
+	switch b[18] {
+	case 0:
+		return netip.AddrPort{}, port == 0 && [16]byte(b) == [16]byte{}
+	case 4:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b)), port), [12]byte(b[4:]) == [12]byte{}
+	case 6:
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b)), port), true
+	}
+	return netip.AddrPort{}, false
+}
