@@ -1,0 +1,164 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A childListener is an inherited listening socket. All children share it; closing it here takes nothing from them.
+type childListener struct {
+	fd   int
+	tcp  bool
+	addr net.Addr
+}
+
+func adoptListener(c *Child, fd int) (*childListener, error) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, fmt.Errorf("inherited listener: %w", os.NewSyscallError("getsockname", err))
+	}
+	l := &childListener{fd: fd}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		l.tcp = true
+		l.addr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)))
+	case *unix.SockaddrInet6:
+		l.tcp = true
+		l.addr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)))
+	case *unix.SockaddrUnix:
+		l.addr = &net.UnixAddr{Name: sa.Name, Net: "unix"}
+	default:
+		return nil, fmt.Errorf("inherited listener %d is neither TCP nor Unix", fd)
+	}
+	return l, nil
+}
+
+// An acceptor waits for connections on some of the listeners.
+//
+// It waits in an epoll of its own with EPOLLEXCLUSIVE: Go's poller registers a shared listener without it and wakes
+// every idle child for each connection (golang/go#17249). A bare blocking accept could not be woken for draining, so
+// an eventfd stands beside the listeners.
+type acceptor struct {
+	c         *Child
+	epoll     int
+	wake      int
+	listeners []*childListener
+	turn      chan struct{} // who has it waits; one at a time
+	once      sync.Once
+}
+
+func (c *Child) newAcceptor(ls []*childListener) (*acceptor, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	a := &acceptor{c: c, epoll: ep, listeners: ls, turn: make(chan struct{}, 1)}
+	if a.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, a.wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1}); err != nil {
+		return nil, os.NewSyscallError("epoll_ctl", err)
+	}
+	for i, l := range ls {
+		ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: int32(i)}
+		if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, l.fd, &ev); err != nil {
+			return nil, os.NewSyscallError("epoll_ctl", err)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.drained {
+		return nil, ErrDraining
+	}
+	c.acceptors = append(c.acceptors, a)
+	return a, nil
+}
+
+// scarce is how long an acceptor that has run out of descriptors or memory lets others try.
+const scarce = 50 * time.Millisecond
+
+// accept waits for a connection, for which a token has been taken.
+func (a *acceptor) accept(ctx context.Context) (int, *childListener, error) {
+	select {
+	case a.turn <- struct{}{}:
+	case <-a.c.draining:
+		return -1, nil, net.ErrClosed
+	case <-ctx.Done():
+		return -1, nil, ctx.Err()
+	}
+	defer func() { <-a.turn }()
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, a.interrupt)
+		defer stop()
+	}
+	var events [1]unix.EpollEvent
+	for {
+		if a.c.isDraining() {
+			return -1, nil, net.ErrClosed
+		}
+		if err := ctx.Err(); err != nil {
+			a.calm()
+			return -1, nil, err
+		}
+		n, err := unix.EpollWait(a.epoll, events[:], -1)
+		if err != nil && err != unix.EINTR {
+			return -1, nil, os.NewSyscallError("epoll_wait", err)
+		}
+		if n < 1 || events[0].Fd < 0 {
+			// Woken: either there is a reason, which the loop's head finds, or it was for an earlier waiter.
+			if !a.c.isDraining() && ctx.Err() == nil {
+				a.calm()
+			}
+			continue
+		}
+		l := a.listeners[events[0].Fd]
+		fd, _, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch {
+		case err == nil:
+			return fd, l, nil
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+			a.c.complain("cannot accept for now: %v", err)
+			t := time.NewTimer(scarce)
+			select {
+			case <-t.C:
+			case <-a.c.draining:
+			case <-ctx.Done():
+			}
+			t.Stop()
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EBADF), errors.Is(err, unix.ENOTSOCK):
+			return -1, nil, os.NewSyscallError("accept4", err)
+		}
+		// Anything else concerns one connection that came to nothing (accept(2), "Error handling").
+	}
+}
+
+// interrupt wakes who waits.
+func (a *acceptor) interrupt() { unix.Write(a.wake, once) }
+
+// calm takes the waking back.
+func (a *acceptor) calm() {
+	var b [8]byte
+	unix.Read(a.wake, b[:])
+}
+
+// close ends all waiting and takes the listeners out of the epoll. The child is draining.
+//
+// Taking them out matters: a listener is shared, so a registration would outlive the descriptor that is closed here.
+func (a *acceptor) close() {
+	a.once.Do(func() {
+		a.interrupt()
+		a.turn <- struct{}{}
+		for _, l := range a.listeners {
+			unix.EpollCtl(a.epoll, unix.EPOLL_CTL_DEL, l.fd, nil)
+		}
+		<-a.turn
+	})
+}

@@ -1,0 +1,324 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/internal/inherit"
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+var (
+	// ErrClientGone is the cause with which the context of a job ends whose client has left.
+	ErrClientGone = errors.New("the client has left")
+	// ErrStopping is the cause with which the context of a job ends when the daemon stops at once.
+	ErrStopping = errors.New("the daemon is stopping")
+	// ErrDraining is returned by Child.Do in a child that takes no more work, and is the cause, or wrapped in the cause,
+	// with which the main loop's context ends.
+	ErrDraining = errors.New("the child is draining")
+	// ErrParentGone is the cause with which a main loop's context ends when the parent has died.
+	ErrParentGone = errors.New("the parent has died")
+)
+
+// A Child is this process as its main loop sees it. All its methods may be called on any goroutine.
+type Child struct {
+	cfg        Config
+	claim      inherit.Claim
+	board      *scoreboard.Slot
+	control    *os.File
+	bell       int
+	access     *os.File
+	listeners  []*childListener
+	everything *acceptor // all listeners
+	acceptors  []*acceptor
+	eye        *eye
+	tokens     chan struct{} // one for each job that may run
+	ready      sync.Once
+
+	mu         sync.Mutex
+	settled    *sync.Cond // mu; a revocation has been cleared, or the parent has died
+	idle       *sync.Cond // mu; a job has ended
+	jobs       map[uint64]*job
+	finishing  int // jobs, including those that are just being ended
+	serial     uint64
+	shown      uint64 // the job that the record describes
+	orphaned   bool
+	complained time.Time
+	drained    bool
+	draining   chan struct{} // closed when no more work is taken
+	loopCtx    context.Context
+	cancel     context.CancelCauseFunc
+}
+
+// Exit statuses of a child, beside 2 of a panic.
+const (
+	exitFine   = 0
+	exitFailed = 1
+)
+
+// orphanGrace is how long a child without work may take to leave once its parent has died.
+const orphanGrace = 500 * time.Millisecond
+
+// runChild is the life of a child. It does not return.
+func runChild(ctx context.Context, cfg Config, claim inherit.Claim) {
+	c, err := newChild(ctx, cfg, claim)
+	if err != nil {
+		// Without its descriptors the child has no parent to tell.
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(exitFailed)
+	}
+	if err := c.init(); err != nil {
+		c.tell(control.Message{Kind: control.Failed, Text: err.Error()})
+		os.Exit(exitFailed)
+	}
+	os.Exit(c.run())
+}
+
+func newChild(ctx context.Context, cfg Config, claim inherit.Claim) (*Child, error) {
+	if err := claim.Check(); err != nil {
+		return nil, err
+	}
+	if err := inherit.CloseOnExec(); err != nil {
+		return nil, err
+	}
+	c := &Child{cfg: cfg, claim: claim, bell: inherit.BellFD, jobs: map[uint64]*job{}, draining: make(chan struct{})}
+	c.loopCtx, c.cancel = context.WithCancelCause(ctx)
+	c.settled, c.idle = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
+	c.control = os.NewFile(inherit.ControlFD, "control")
+	if err := unix.SetNonblock(inherit.AccessFD, true); err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	c.access = os.NewFile(inherit.AccessFD, "access log")
+	return c, nil
+}
+
+// init sets the child up until it can call the main loop.
+func (c *Child) init() (err error) {
+	if err := c.cfg.complete(); err != nil {
+		return err
+	}
+	if c.board, err = scoreboard.Attach(inherit.BoardFD, c.claim.Slot); err != nil {
+		return err
+	}
+	unix.Close(inherit.BoardFD)
+	nameProcess(c.cfg.Name, c.claim)
+	// The terminal's signals are for the parent, which then tells its children. They are caught and not ignored, because
+	// programs that a job starts would inherit that they are ignored.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGPIPE)
+	c.tokens = make(chan struct{}, c.cfg.Concurrency)
+	if c.eye, err = newEye(c); err != nil {
+		return fmt.Errorf("cannot watch connections: %w", err)
+	}
+	for i := range c.claim.Listeners {
+		l, err := adoptListener(c, inherit.ListenFD+i)
+		if err != nil {
+			return err
+		}
+		c.listeners = append(c.listeners, l)
+	}
+	if c.everything, err = c.newAcceptor(c.listeners); err != nil {
+		return err
+	}
+	go c.listen()
+	go c.eye.run()
+	if c.cfg.Dir != "" {
+		if err := os.Chdir(c.cfg.Dir); err != nil {
+			return fmt.Errorf("directory to run in: %w", err)
+		}
+	}
+	if c.cfg.ChildInit != nil {
+		return guard("ChildInit", func() error { return c.cfg.ChildInit(c) })
+	}
+	return nil
+}
+
+// nameProcess gives the process a name for ps(1): executed through a descriptor it would bear that number. The
+// kernel keeps 15 bytes (proc(5), /proc/pid/comm).
+func nameProcess(name string, claim inherit.Claim) {
+	suffix := fmt.Sprintf(" [%d g%d]", claim.Slot, claim.Generation)
+	const commLen = 15
+	if n := commLen - len(suffix); n > 0 && len(name) > n {
+		name = name[:n]
+	}
+	// Of no consequence if it fails.
+	os.WriteFile("/proc/self/comm", []byte(name+suffix), 0)
+}
+
+// run calls the main loop and returns the process's exit status when it has returned and the last job has ended.
+func (c *Child) run() int {
+	status := make(chan int, 1)
+	go func() {
+		st := exitFailed
+		// Also when the main loop calls runtime.Goexit. A panic ends the process with its trace and status 2.
+		defer func() { status <- st }()
+		if err := c.cfg.MainLoop(c.loopCtx, c); err != nil && !c.isDraining() {
+			fmt.Fprintf(os.Stderr, "main loop failed: %v\n", err)
+			return
+		}
+		st = exitFine
+	}()
+	st := <-status
+	c.drain(ErrDraining)
+	c.mu.Lock()
+	for c.finishing > 0 {
+		c.idle.Wait()
+	}
+	orphaned := c.orphaned
+	c.mu.Unlock()
+	if c.cfg.ChildFinish != nil {
+		if err := guard("ChildFinish", func() error { c.cfg.ChildFinish(c); return nil }); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+	if orphaned {
+		endGroup()
+	}
+	return st
+}
+
+// endGroup kills this process's group, and this process with it: nobody else is left to do that.
+func endGroup() {
+	if unix.Getpgrp() == os.Getpid() {
+		unix.Kill(0, unix.SIGKILL)
+	}
+}
+
+// listen does what the parent says until it dies.
+func (c *Child) listen() {
+	buf := make([]byte, control.MaxMessage+1)
+	for {
+		n, err := c.control.Read(buf)
+		if err != nil || n == 0 {
+			c.orphan()
+			return
+		}
+		m, err := control.Parse(buf[:n])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			continue
+		}
+		switch m.Kind {
+		case control.Drain:
+			c.drain(fmt.Errorf("%w: %s", ErrDraining, m.Text))
+		case control.Quit:
+			c.drain(fmt.Errorf("%w: %s", ErrStopping, m.Text))
+			c.cancelAll(ErrStopping)
+		case control.Revoke:
+			c.revoke(m)
+		case control.Clear:
+			c.judged(m.Serial)
+		case control.Find:
+			c.eye.find(m)
+		}
+	}
+}
+
+// orphan ends a child whose parent has died: at once if it has no work, else when its work is done, within
+// DrainTimeout.
+func (c *Child) orphan() {
+	c.mu.Lock()
+	c.orphaned = true
+	c.settled.Broadcast()
+	busy := len(c.jobs) > 0
+	c.mu.Unlock()
+	c.drain(ErrParentGone)
+	grace := orphanGrace
+	if busy {
+		grace = c.cfg.DrainTimeout
+	}
+	time.Sleep(grace)
+	endGroup()
+	os.Exit(exitFailed)
+}
+
+// drain makes the child take no more work: nothing is accepted, and the main loop's context ends.
+func (c *Child) drain(cause error) {
+	c.mu.Lock()
+	if c.drained {
+		c.mu.Unlock()
+		return
+	}
+	c.drained = true
+	close(c.draining)
+	c.mu.Unlock()
+	for _, a := range c.acceptors {
+		a.close()
+	}
+	for _, l := range c.listeners {
+		unix.Close(l.fd)
+	}
+	if !errors.Is(cause, ErrDraining) {
+		cause = fmt.Errorf("%w: %w", ErrDraining, cause)
+	}
+	c.cancel(cause)
+}
+
+func (c *Child) isDraining() bool {
+	select {
+	case <-c.draining:
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *Child) cancelAll(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, j := range c.jobs {
+		j.cancel(cause)
+	}
+}
+
+// tell sends a message to the parent. An error means that the parent has died, which is noticed elsewhere.
+func (c *Child) tell(m control.Message) { c.control.Write(m.Append(nil)) }
+
+// Slot returns the child's place on the scoreboard.
+func (c *Child) Slot() int { return c.claim.Slot }
+
+// Generation returns the version of the code that this child runs, counted from 1.
+func (c *Child) Generation() uint64 { return c.claim.Generation }
+
+// Concurrency returns the number of jobs that this child runs at once.
+func (c *Child) Concurrency() int { return c.cfg.Concurrency }
+
+// LingerTimeout returns how long idle connections are kept while the child drains.
+func (c *Child) LingerTimeout() time.Duration { return c.cfg.LingerTimeout }
+
+// Ready tells the parent that this child can take work. The first Do, Accept or Conns says it too; call it in a main
+// loop that waits for work in another way.
+func (c *Child) Ready() {
+	c.ready.Do(func() {
+		c.mu.Lock()
+		if len(c.jobs) == 0 {
+			c.board.SetState(scoreboard.Idle, time.Now())
+		}
+		c.mu.Unlock()
+		c.tell(control.Message{Kind: control.Ready})
+	})
+}
+
+// accessWait is how long a line for the access log may wait for room in the pipe.
+const accessWait = time.Second
+
+// AccessLog returns a writer whose lines go to the access log, stamped with time, pid, slot and generation.
+//
+// Each Write is one or more whole lines. It does not block a job for ever: if the parent does not take the lines
+// within a second they are dropped, and the error says so.
+func (c *Child) AccessLog() io.Writer { return accessLog{c.access} }
+
+type accessLog struct{ f *os.File }
+
+func (a accessLog) Write(p []byte) (int, error) {
+	a.f.SetWriteDeadline(time.Now().Add(accessWait))
+	return a.f.Write(p)
+}

@@ -1,0 +1,240 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/internal/logs"
+	"github.com/brooddaemon/brood/reload"
+)
+
+// LogRotate says when a log file is rotated and how much is kept; the zero value keeps ten compressed files of 100 MB
+// for 30 days.
+type LogRotate = logs.Rotate
+
+// A Config says what the daemon does. Only MainLoop is required. Run takes a copy: later changes have no effect.
+//
+// Hooks run in the process their comment names. A hook of the parent must not block for long: the daemon waits for it.
+type Config struct {
+	// Name names the daemon in its logs, in its run directory and for the brood command. Default: the program's base name.
+	Name string
+
+	// MainLoop is a child's work. Called once in each child, on a goroutine of its own, when the child is set up; when it
+	// returns, jobs that still run are waited for and the child exits. ctx ends when the child should take no more work;
+	// context.Cause says why. The contexts of running jobs live on until their client is gone.
+	MainLoop func(ctx context.Context, c *Child) error
+
+	// Listen is a list of addresses to bind before the first child starts: "host:port", ":port", "unix:/path" or an
+	// absolute path. Port 0 takes a free one, which the log and the scoreboard then name. Default: none.
+	Listen []string
+
+	// RequireRoot refuses to start unless the effective user is root.
+	RequireRoot bool
+
+	// Daemonize sends the daemon into the background: Run returns nil in the launching process as soon as every first
+	// child is ready, or the error that kept them from it. Default: stay in the foreground, as service managers and
+	// containers want it.
+	Daemonize bool
+
+	// Dir is the directory in which the parent and the children run. Default: "/" with Daemonize, else where the daemon
+	// was started. It is entered by Run, so paths that main resolves before Run mean the same in every process.
+	Dir string
+
+	// RunDir holds the pidfile, the scoreboard and the control socket; mode 0700, made if missing. Default: /run/NAME for
+	// root, else $XDG_RUNTIME_DIR/NAME, else NAME-UID in the system's temporary directory.
+	RunDir string
+
+	// PIDFile is locked as long as the daemon lives. Default: "pid" in RunDir.
+	PIDFile string
+
+	// ErrorLog is the file that gets the parent's messages and whatever children write to standard output and error. "-"
+	// is standard error. Default: standard error, or with Daemonize "error.log" in RunDir.
+	ErrorLog string
+
+	// AccessLog is the file that gets what children write to Child.AccessLog; "-" is standard output. Default: none, and
+	// access lines are dropped.
+	AccessLog string
+
+	// LogRotate says when both log files are rotated.
+	LogRotate LogRotate
+
+	// Logger takes the parent's messages, and the children's output as records, in the place of ErrorLog. Default: nil.
+	Logger *slog.Logger
+
+	// Prefork is the number of children. Default 3.
+	Prefork int
+
+	// Concurrency is the number of jobs that a child runs at once; a child that has as many does not accept. Default 1:
+	// one job per process, which can then be killed without hitting another. Children get GOMAXPROCS=1 at Concurrency 1,
+	// and a fair share of the processors otherwise, unless the environment sets GOMAXPROCS.
+	Concurrency int
+
+	// AutoReload says which files make the daemon start a new generation of children when they change: reload.Self() for
+	// the program itself, reload.Dirs for what it reads. Default: none.
+	AutoReload reload.Set
+
+	// OnClientDisconnect decides what happens to a job whose client has left: KillChild, CancelJob or a policy of your
+	// own. Called in the parent, on one goroutine, once for each lost client. Default: CancelJob.
+	OnClientDisconnect func(Disconnect) Action
+
+	// StartTimeout is how long a child may take from its start until it is ready. Default 10 s.
+	StartTimeout time.Duration
+
+	// DrainTimeout is how long a child of an old generation may go on with its jobs, and how long any child may once its
+	// parent is gone. Then it is killed. Default 5 min.
+	DrainTimeout time.Duration
+
+	// StopTimeout is how long running jobs may go on when the daemon stops. Default 30 s.
+	StopTimeout time.Duration
+
+	// KillGrace is how long a cancelled job may take to come to its end before its child is killed. Default 2 s; negative:
+	// kill at once.
+	KillGrace time.Duration
+
+	// LingerTimeout is how long a draining child keeps idle connections of net/http open, so that a request already on
+	// its way is answered. Ends early when no connection is left. Default 5 s.
+	LingerTimeout time.Duration
+
+	// AfterInit is called once in the parent when the logs and the lock are there and before the first child starts, in
+	// the main goroutine. Bind sockets here with Parent.Listen. An error ends the start.
+	AfterInit func(p *Parent) error
+
+	// ChildInit is called in each child before MainLoop. An error or a panic means that the child cannot start.
+	ChildInit func(c *Child) error
+
+	// ChildFinish is called in each child when its last job has ended, before it exits.
+	ChildFinish func(c *Child)
+}
+
+const (
+	defaultPrefork       = 3
+	defaultStartTimeout  = 10 * time.Second
+	defaultDrainTimeout  = 5 * time.Minute
+	defaultStopTimeout   = 30 * time.Second
+	defaultKillGrace     = 2 * time.Second
+	defaultLingerTimeout = 5 * time.Second
+
+	maxPrefork = 4096
+)
+
+// complete fills in the defaults and makes every path absolute. It is called before any change of directory.
+func (cfg *Config) complete() error {
+	if cfg.MainLoop == nil {
+		return errors.New("no Config.MainLoop: a daemon needs work for its children")
+	}
+	if cfg.Name == "" {
+		cfg.Name = filepath.Base(os.Args[0])
+	}
+	if err := control.CheckName(cfg.Name); err != nil {
+		return err
+	}
+	setDefault(&cfg.Prefork, defaultPrefork)
+	setDefault(&cfg.Concurrency, 1)
+	setDefault(&cfg.StartTimeout, defaultStartTimeout)
+	setDefault(&cfg.DrainTimeout, defaultDrainTimeout)
+	setDefault(&cfg.StopTimeout, defaultStopTimeout)
+	setDefault(&cfg.KillGrace, defaultKillGrace)
+	setDefault(&cfg.LingerTimeout, defaultLingerTimeout)
+	if cfg.OnClientDisconnect == nil {
+		cfg.OnClientDisconnect = CancelJob
+	}
+	if cfg.Prefork < 1 || cfg.Prefork > maxPrefork {
+		return fmt.Errorf("field Prefork is %d: want 1 to %d children", cfg.Prefork, maxPrefork)
+	}
+	if cfg.Concurrency < 1 || cfg.Concurrency > 1<<20 {
+		return fmt.Errorf("field Concurrency is %d: want 1 to %d jobs", cfg.Concurrency, 1<<20)
+	}
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"StartTimeout", cfg.StartTimeout}, {"DrainTimeout", cfg.DrainTimeout},
+		{"StopTimeout", cfg.StopTimeout}, {"LingerTimeout", cfg.LingerTimeout},
+	} {
+		if d.d < 0 {
+			return fmt.Errorf("field %s is %v: want a positive duration, or 0 for the default", d.name, d.d)
+		}
+	}
+	cfg.Listen = slices.Clone(cfg.Listen)
+	for i, a := range cfg.Listen {
+		network, address, err := splitAddress(a)
+		if err != nil {
+			return err
+		}
+		if network == "unix" {
+			if err := absolute(&address); err != nil {
+				return err
+			}
+			cfg.Listen[i] = "unix:" + address
+		}
+	}
+	cfg.AutoReload.Dirs, cfg.AutoReload.Files = slices.Clone(cfg.AutoReload.Dirs), slices.Clone(cfg.AutoReload.Files)
+	for _, paths := range [][]string{cfg.AutoReload.Dirs, cfg.AutoReload.Files} {
+		for i := range paths {
+			if err := absolute(&paths[i]); err != nil {
+				return err
+			}
+		}
+	}
+	if cfg.Dir == "" && cfg.Daemonize {
+		cfg.Dir = "/"
+	}
+	if cfg.RunDir == "" {
+		cfg.RunDir = control.RunDir(cfg.Name)
+	}
+	if err := absolute(&cfg.Dir, &cfg.RunDir); err != nil {
+		return err
+	}
+	if cfg.PIDFile == "" {
+		cfg.PIDFile = filepath.Join(cfg.RunDir, control.PIDName)
+	}
+	switch {
+	case cfg.ErrorLog == "" && cfg.Daemonize:
+		cfg.ErrorLog = filepath.Join(cfg.RunDir, "error.log")
+	case cfg.ErrorLog == "":
+		cfg.ErrorLog = "-"
+	case cfg.ErrorLog == "-" && cfg.Daemonize:
+		return errors.New(`field ErrorLog is "-" with Daemonize: a daemon in the background has no standard error, name a file`)
+	}
+	if cfg.AccessLog == "-" && cfg.Daemonize {
+		return errors.New(`field AccessLog is "-" with Daemonize: a daemon in the background has no standard output, name a file`)
+	}
+	return absolute(&cfg.PIDFile, &cfg.ErrorLog, &cfg.AccessLog)
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func absolute(paths ...*string) error {
+	for _, p := range paths {
+		if *p == "" || *p == "-" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return fmt.Errorf("%s: %w", *p, err)
+		}
+		*p = abs
+	}
+	return nil
+}
+
+// procs is the GOMAXPROCS that a child is started with.
+func (cfg *Config) procs() int {
+	if cfg.Concurrency == 1 {
+		return 1
+	}
+	return max(1, (runtime.NumCPU()+cfg.Prefork-1)/cfg.Prefork)
+}

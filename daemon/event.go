@@ -1,0 +1,192 @@
+package daemon
+
+import (
+	"time"
+
+	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/netmon"
+)
+
+// An event is something that happened outside the parent's loop. The set is sealed; those marked "for the loop" the
+// pool has no part in.
+type event interface{ isEvent() }
+
+// A who names one life of one child: slots are reused, and a word that arrives late must not be taken for that of the
+// next child in the slot.
+type who struct{ slot, life int }
+
+// A stopMode is how the daemon ends, mildest first.
+type stopMode int
+
+const (
+	stopNot   stopMode = iota
+	stopDrain          // jobs may go on until StopTimeout
+	stopQuick          // jobs are cancelled and have KillGrace
+	stopKill           // everybody is killed
+)
+
+type (
+	// start begins the daemon's life: the first generation is there.
+	evStart struct{}
+	// spawned and spawnFailed answer an actSpawn.
+	evSpawned struct {
+		who
+		pid     int
+		process *process // for the loop
+	}
+	evSpawnFailed struct {
+		who
+		err error
+	}
+	evReady  struct{ who }
+	evExited struct {
+		who
+		status string // in words: "exit status 7", "signal: killed"
+		failed string // of a child that was never ready: what it said of that
+		done   uint64 // jobs it had done
+	}
+	// reload asks for a new generation. auto: by a change of files, and then a build that failed before is not tried again.
+	evReload struct {
+		cause string
+		auto  bool
+		reply func(error) // may be nil; called once
+	}
+	// pinned answers an actPin.
+	evPinned struct {
+		generation uint64
+		print      string // fingerprint of the program
+		err        error
+		program    *program // for the loop
+	}
+	evStop struct {
+		mode  stopMode
+		cause string
+	}
+	// fail ends a start that cannot succeed.
+	evFail struct{ err error }
+	// gone says that the client of a job has left. Several eyes may see it; only the first counts.
+	evGone struct {
+		who
+		d Disconnect
+	}
+	// verdict is the policy's answer to a gone.
+	evVerdict struct {
+		who
+		d      Disconnect
+		action Action
+	}
+	// settled says that a revoked job is over; leaving, that the child ends because of it.
+	evSettled struct {
+		who
+		serial  uint64
+		leaving bool
+	}
+	// overdue answers an actKillJob: the job runs on.
+	evOverdue struct {
+		who
+		serial uint64
+	}
+	evTick struct{}
+	// rung: a child that became busy was asked to say so. For the loop.
+	evRung struct{}
+	// swept: the connections of busy children have been looked at. For the loop.
+	evSwept struct {
+		lost []netmon.Lost
+		took time.Duration
+		err  error
+	}
+	// reopen asks for the log files to be opened anew. For the loop.
+	evReopen struct {
+		cause string
+		reply func(error)
+	}
+)
+
+func (evStart) isEvent()       {}
+func (evSpawned) isEvent()     {}
+func (evSpawnFailed) isEvent() {}
+func (evReady) isEvent()       {}
+func (evExited) isEvent()      {}
+func (evReload) isEvent()      {}
+func (evPinned) isEvent()      {}
+func (evStop) isEvent()        {}
+func (evFail) isEvent()        {}
+func (evGone) isEvent()        {}
+func (evVerdict) isEvent()     {}
+func (evSettled) isEvent()     {}
+func (evOverdue) isEvent()     {}
+func (evTick) isEvent()        {}
+func (evRung) isEvent()        {}
+func (evSwept) isEvent()       {}
+func (evReopen) isEvent()      {}
+
+// An action is what pool.step has decided. The parent's loop carries it out.
+type action interface{ isAction() }
+
+type (
+	actSpawn struct {
+		who
+		generation uint64
+		cause      string
+	}
+	// pin opens the program as it is now, for a new generation; unpin closes it.
+	actPin   struct{ generation uint64 }
+	actUnpin struct{ generation uint64 }
+	// tell sends a message to a child.
+	actTell struct {
+		who
+		msg control.Message
+	}
+	actPhase struct {
+		who
+		phase phase
+	}
+	// kill ends a child and its process group.
+	actKill struct{ who }
+	// killJob asks whether the child still runs that very job: the answer is an evOverdue or an evSettled.
+	actKillJob struct {
+		who
+		serial uint64
+	}
+	// revoke writes the serial of a job whose client has left where its child looks before it begins another; 0 takes it back.
+	actRevoke struct {
+		who
+		serial uint64
+	}
+	actFree   struct{ who }
+	actPolicy struct {
+		who
+		d Disconnect
+	}
+	actReply struct {
+		reply func(error)
+		err   error
+	}
+	// up says that every first child is ready.
+	actUp  struct{}
+	actLog struct {
+		level int // a slog.Level
+		msg   string
+		attrs []any
+	}
+	// done ends the parent's loop.
+	actDone struct{ err error }
+)
+
+func (actSpawn) isAction()   {}
+func (actPin) isAction()     {}
+func (actUnpin) isAction()   {}
+func (actTell) isAction()    {}
+func (actPhase) isAction()   {}
+func (actKill) isAction()    {}
+func (actKillJob) isAction() {}
+func (actRevoke) isAction()  {}
+func (actFree) isAction()    {}
+func (actPolicy) isAction()  {}
+func (actReply) isAction()   {}
+func (actUp) isAction()      {}
+func (actLog) isAction()     {}
+func (actDone) isAction()    {}
+
+// never is the time of a deadline that is not set.
+var never time.Time

@@ -1,0 +1,207 @@
+package daemon
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/netmon"
+)
+
+// An eye notices, in the child, that a client has left, some tens of microseconds after it has.
+//
+// It is an epoll of its own beneath whatever reads from the connections: it reads no byte and takes no lock of theirs,
+// so it sees what net/http's request context does not (a body that is not read, a pipelined request, a hijacked
+// connection). The epoll itself waits in Go's poller and occupies no thread. The parent's look at the kernel's tables
+// is the check on it.
+type eye struct {
+	c     *Child
+	epoll *os.File
+	fd    int
+
+	mu    sync.Mutex
+	conns map[uint32]*Conn // by token: a descriptor's number is soon another's
+	token uint32
+}
+
+func newEye(c *Child) (*eye, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	// An epoll has no use for O_NONBLOCK; Go takes it as the sign that the descriptor can be waited for.
+	if err := unix.SetNonblock(ep, true); err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return &eye{c: c, epoll: os.NewFile(uintptr(ep), "eye"), fd: ep, conns: map[uint32]*Conn{}}, nil
+}
+
+// watch begins to look at a connection. What has happened before is seen as well.
+func (e *eye) watch(conn *Conn) error {
+	e.mu.Lock()
+	e.token++
+	token := e.token
+	conn.token = token
+	e.conns[token] = conn
+	e.mu.Unlock()
+	rc, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var aerr error
+	err = rc.Control(func(fd uintptr) {
+		aerr = unix.EpollCtl(e.fd, unix.EPOLL_CTL_ADD, int(fd), &unix.EpollEvent{
+			Events: unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(token),
+		})
+	})
+	if err == nil {
+		err = os.NewSyscallError("epoll_ctl", aerr)
+	}
+	return err
+}
+
+// forget drops a connection that has been closed here; the kernel has dropped it by itself.
+func (e *eye) forget(conn *Conn) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.conns, conn.token)
+}
+
+func (e *eye) run() {
+	rc, err := e.epoll.SyscallConn()
+	if err != nil {
+		e.c.complain("cannot watch connections: %v", err)
+		return
+	}
+	events := make([]unix.EpollEvent, 64)
+	for {
+		var n int
+		if err := rc.Read(func(fd uintptr) bool {
+			n, err = unix.EpollWait(int(fd), events, 0)
+			return n > 0
+		}); err != nil {
+			return
+		}
+		for _, ev := range events[:n] {
+			e.mu.Lock()
+			conn := e.conns[uint32(ev.Fd)]
+			e.mu.Unlock()
+			if conn == nil {
+				continue
+			}
+			if how, ok := conn.judge(ev.Events); ok {
+				e.report(conn, how)
+			}
+		}
+	}
+}
+
+// judge says how the client has left, if it has.
+func (conn *Conn) judge(events uint32) (How, bool) {
+	hup, fail := events&unix.EPOLLHUP != 0, events&unix.EPOLLERR != 0
+	switch {
+	case events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) == 0:
+		return 0, false
+	case fail:
+		return netmon.Reset, true
+	case !conn.tcp && hup:
+		return netmon.Closed, !conn.shutWrite.Load()
+	case !conn.tcp:
+		return netmon.HalfClosed, true
+	case hup:
+		// Both directions have ended. Either this side had shut down its own first, then all is in order; or it was a
+		// reset whose error somebody has read before.
+		return netmon.Reset, !conn.shutWrite.Load()
+	}
+	// The client's FIN, or this process's own shutdown of reading: the state tells.
+	return netmon.Closed, conn.state() == unix.BPF_TCP_CLOSE_WAIT
+}
+
+// poll asks what the eye's epoll would tell now (epoll and poll share their bits, poll(2)).
+func (conn *Conn) poll() uint32 {
+	rc, err := conn.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var events uint32
+	rc.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		if n, err := unix.Poll(p, 0); err == nil && n == 1 {
+			events = uint32(p[0].Revents)
+		}
+	})
+	return events
+}
+
+// state asks the kernel for the state of a TCP connection; 0 if it does not say.
+func (conn *Conn) state() uint8 {
+	rc, err := conn.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var state uint8
+	rc.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			state = info.State
+		}
+	})
+	return state
+}
+
+// report tells the parent that the client of the job on conn has left.
+func (e *eye) report(conn *Conn, how How) {
+	conn.mu.Lock()
+	j := conn.job
+	if j == nil {
+		conn.left = &how // to be told if a job begins nevertheless
+	}
+	conn.mu.Unlock()
+	if j == nil {
+		return
+	}
+	e.c.mu.Lock()
+	if j.reported || j.answered {
+		e.c.mu.Unlock()
+		return
+	}
+	j.reported = true
+	text := j.text
+	e.c.mu.Unlock()
+	local, foreign, path := conn.endpoints()
+	e.c.tell(control.Message{
+		Kind: control.Gone, Serial: j.serial, How: uint8(how), Inode: conn.inode,
+		Local: local, Foreign: foreign, Text: path + "\x00" + text,
+	})
+}
+
+// find answers the parent, who has seen in the kernel's tables that a connection of this child was lost.
+func (e *eye) find(m control.Message) {
+	e.mu.Lock()
+	var found *Conn
+	for _, conn := range e.conns {
+		if conn.inode == m.Inode {
+			found = conn
+		}
+	}
+	e.mu.Unlock()
+	if found != nil {
+		e.report(found, How(m.How))
+	}
+}
+
+// complainEveryChild limits how often a child says that it is in trouble.
+const complainEveryChild = time.Second
+
+// complain writes to standard error, and so to the error log, at most once a second.
+func (c *Child) complain(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.complained) >= complainEveryChild {
+		c.complained = now
+		fmt.Fprintf(os.Stderr, format+"\n", args...)
+	}
+}

@@ -1,0 +1,120 @@
+package daemon
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// Flags defines the command-line flags that every daemon of this toolkit has: each field of cfg that can be written as
+// text, by its name in kebab case (StartTimeout is -start-timeout 10s); lists are given by repeating the flag.
+//
+// What cfg holds when Flags is called are the defaults. An environment variable BROOD_ and the name in capitals
+// (BROOD_START_TIMEOUT) goes before the default, the command line before both. Call it before fs.Parse, in main, in
+// every process. An environment variable that cannot be read is an error of fs.Parse's kind: it follows fs's
+// ErrorHandling.
+func (cfg *Config) Flags(fs *flag.FlagSet) {
+	s := &settings{fs: fs}
+	s.text(&cfg.Name, "name", "`name` of the daemon, in its run directory and for the brood command")
+	s.list(&cfg.Listen, "listen", "`address` to listen on: host:port, :port, unix:/path; repeat for more")
+	s.flag(&cfg.RequireRoot, "require-root", "refuse to start unless root")
+	s.flag(&cfg.Daemonize, "daemonize", "go into the background when every child is ready")
+	s.text(&cfg.Dir, "dir", "`directory` to run in")
+	s.text(&cfg.RunDir, "run-dir", "`directory` of pidfile, scoreboard and control socket")
+	s.text(&cfg.PIDFile, "pid-file", "`file` to lock and to write the parent's pid to")
+	s.text(&cfg.ErrorLog, "error-log", "`file` for messages and the children's output; - is standard error")
+	s.text(&cfg.AccessLog, "access-log", "`file` for access lines; - is standard output")
+	s.number(&cfg.LogRotate.MaxSizeMB, "log-max-size", "size in `MB` at which a log file is rotated")
+	s.number(&cfg.LogRotate.Backups, "log-backups", "`number` of rotated log files to keep")
+	s.number(&cfg.LogRotate.MaxAgeDays, "log-max-age", "`days` to keep a rotated log file")
+	s.number(&cfg.Prefork, "prefork", "`number` of children")
+	s.number(&cfg.Concurrency, "concurrency", "`number` of jobs a child runs at once")
+	s.time(&cfg.StartTimeout, "start-timeout", "`time` a child may take until it is ready")
+	s.time(&cfg.DrainTimeout, "drain-timeout", "`time` an old child may go on with its jobs after a reload")
+	s.time(&cfg.StopTimeout, "stop-timeout", "`time` jobs may go on when the daemon stops")
+	s.time(&cfg.KillGrace, "kill-grace", "`time` a cancelled job may take before its child is killed")
+	s.time(&cfg.LingerTimeout, "linger-timeout", "`time` a draining child keeps idle HTTP connections")
+	s.environment()
+}
+
+// settings defines flags whose defaults are what the fields hold.
+type settings struct {
+	fs    *flag.FlagSet
+	names []string
+}
+
+func (s *settings) text(p *string, name, usage string) {
+	s.fs.StringVar(p, s.named(name), *p, usage)
+}
+
+func (s *settings) flag(p *bool, name, usage string) {
+	s.fs.BoolVar(p, s.named(name), *p, usage)
+}
+
+func (s *settings) number(p *int, name, usage string) {
+	s.fs.IntVar(p, s.named(name), *p, usage)
+}
+
+func (s *settings) time(p *time.Duration, name, usage string) {
+	s.fs.DurationVar(p, s.named(name), *p, usage)
+}
+
+func (s *settings) list(p *[]string, name, usage string) {
+	s.fs.Var(&list{values: p}, s.named(name), usage)
+}
+
+func (s *settings) named(name string) string {
+	s.names = append(s.names, name)
+	return name
+}
+
+// environment sets each flag from its environment variable, before the command line is read.
+func (s *settings) environment() {
+	for _, flagName := range s.names {
+		f := s.fs.Lookup(flagName)
+		name := "BROOD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		v, ok := os.LookupEnv(name)
+		if !ok {
+			continue
+		}
+		if l, isList := f.Value.(*list); isList {
+			*l.values = strings.Fields(v)
+			continue
+		}
+		if err := f.Value.Set(v); err != nil {
+			err = fmt.Errorf("environment variable %s=%q: %w", name, v, err)
+			switch s.fs.ErrorHandling() {
+			case flag.PanicOnError:
+				panic(err)
+			case flag.ExitOnError:
+				fmt.Fprintln(s.fs.Output(), err)
+				os.Exit(2)
+			default:
+				fmt.Fprintln(s.fs.Output(), err)
+			}
+		}
+	}
+}
+
+// A list is a flag that can be repeated. The first value that is given replaces the default.
+type list struct {
+	values *[]string
+	given  bool
+}
+
+func (l *list) String() string {
+	if l.values == nil {
+		return ""
+	}
+	return strings.Join(*l.values, " ")
+}
+
+func (l *list) Set(v string) error {
+	if !l.given {
+		*l.values, l.given = nil, true
+	}
+	*l.values = append(*l.values, v)
+	return nil
+}

@@ -1,0 +1,234 @@
+package daemon
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+// once is what is written to an eventfd: a number in the machine's own order (eventfd(2)).
+var once = binary.NativeEndian.AppendUint64(nil, 1)
+
+// A job is one unit of work: a connection, a request, or what Do was given.
+type job struct {
+	serial    uint64
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	conn      *Conn // nil: a job without one
+	text      string
+	state     scoreboard.State
+	started   time.Time
+	cancelled bool
+	fatal     bool // the child leaves with this job
+	token     bool // counts against Concurrency
+	answered  bool // its work is done: from now on the client may leave
+	reported  bool // the parent has been told that the client has left
+	judged    bool // and has said what follows
+}
+
+// Do runs a job that has no connection: a queue item, a timer's work. text says on the scoreboard what it is.
+//
+// It waits until the child runs fewer jobs than its Concurrency. It returns ErrDraining, without calling fn, if the
+// child takes no more work, ctx's error if that ends first, and else what fn returns. The context that fn gets ends
+// with ctx, but not with the main loop's context: that one says that the child should take no more work, and a job
+// that runs is to be finished. It does end when the daemon stops at once.
+func (c *Child) Do(ctx context.Context, text string, fn func(ctx context.Context) error) error {
+	c.Ready()
+	if err := c.acquire(ctx); err != nil {
+		return err
+	}
+	j := c.begin(context.WithoutCancel(ctx), nil, text, true)
+	defer c.end(j, true)
+	stop := context.AfterFunc(ctx, func() {
+		if cause := context.Cause(ctx); !errors.Is(cause, ErrDraining) {
+			j.cancel(cause)
+		}
+	})
+	defer stop()
+	return fn(j.ctx)
+}
+
+// acquire takes a token: room for one more job.
+func (c *Child) acquire(ctx context.Context) error {
+	if c.isDraining() {
+		return ErrDraining
+	}
+	select {
+	case c.tokens <- struct{}{}:
+		return nil
+	case <-c.draining:
+		return ErrDraining
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// borrow takes a token if there is one. A job begun without one gives none back.
+func (c *Child) borrow() bool {
+	select {
+	case c.tokens <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *Child) release() { <-c.tokens }
+
+// begin starts a job; token says whether one has been taken for it.
+func (c *Child) begin(ctx context.Context, conn *Conn, text string, token bool) *job {
+	ctx, cancel := context.WithCancelCause(ctx)
+	j := &job{ctx: ctx, cancel: cancel, conn: conn, text: text, state: scoreboard.Working, started: time.Now(), token: token}
+	if conn != nil {
+		j.state = conn.first
+	}
+	c.mu.Lock()
+	c.serial++
+	j.serial = c.serial
+	c.jobs[j.serial] = j
+	c.finishing++
+	c.show()
+	ring := c.board.Attention()
+	c.mu.Unlock()
+	if ring {
+		c.ring()
+	}
+	return j
+}
+
+// ring wakes the parent.
+func (c *Child) ring() {
+	// It is full only if nobody listens.
+	unix.Write(c.bell, once)
+}
+
+// verdictWait is how long the end of a job whose client has left is held back until the parent says what follows.
+const verdictWait = time.Second
+
+// end finishes a job, which counts as done or not, and gives its token back.
+//
+// If the client left while the job ran, the parent's verdict is waited for, even if the job has come to its end by
+// itself: the policy may want the child to end, with what the job has left behind in it.
+func (c *Child) end(j *job, counts bool) {
+	c.mu.Lock()
+	if j.reported && !j.judged {
+		late := time.AfterFunc(verdictWait, func() { c.judged(j.serial) })
+		for !j.judged && !c.orphaned {
+			c.settled.Wait()
+		}
+		late.Stop()
+	}
+	delete(c.jobs, j.serial)
+	if counts {
+		c.board.Done()
+	}
+	c.show()
+	if j.fatal {
+		// The child leaves: its token is kept, nothing more is begun.
+		c.mu.Unlock()
+		j.cancel(context.Canceled)
+		c.tell(control.Message{Kind: control.Settled, Serial: j.serial, Leaving: true})
+		c.drain(ErrClientGone)
+		c.finished()
+		return
+	}
+	// The parent may be about to kill this child for the sake of this very job, and the word of that may still be on its
+	// way. Then no other job is begun until the matter is settled.
+	for told := false; c.board.Revoked() == j.serial && !c.orphaned; c.settled.Wait() {
+		if !told {
+			told = true
+			c.tell(control.Message{Kind: control.Settled, Serial: j.serial})
+		}
+	}
+	c.mu.Unlock()
+	j.cancel(context.Canceled)
+	c.finished()
+	if j.token {
+		c.release()
+	}
+}
+
+// finished lets the process end if this was the last job of a draining child.
+func (c *Child) finished() {
+	c.mu.Lock()
+	c.finishing--
+	c.idle.Broadcast()
+	c.mu.Unlock()
+}
+
+// show writes what the child is doing to the scoreboard. c.mu is held.
+func (c *Child) show() {
+	now := time.Now()
+	oldest := uint64(0)
+	for serial := range c.jobs {
+		if oldest == 0 || serial < oldest {
+			oldest = serial
+		}
+	}
+	c.board.SetRunning(oldest, len(c.jobs))
+	if oldest == 0 {
+		c.shown = 0
+		c.board.Show(scoreboard.Record{})
+		c.board.SetState(scoreboard.Idle, now)
+		return
+	}
+	j := c.jobs[oldest]
+	rec := scoreboard.Record{Serial: j.serial, Started: j.started, Text: j.text}
+	if j.conn != nil {
+		rec.Inode, rec.Client = j.conn.inode, j.conn.clientName()
+	}
+	c.board.Show(rec)
+	state := j.state
+	if j.cancelled {
+		state = scoreboard.Cancelling
+	}
+	c.board.SetState(state, now)
+	c.shown = oldest
+}
+
+// describe changes what the scoreboard says of a job.
+func (c *Child) describe(j *job, text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	j.text, j.state = text, scoreboard.Working
+	if c.shown == j.serial {
+		c.show()
+	}
+}
+
+// judged notes that the parent has said all it wants to about a job, and wakes those who wait for that or for a
+// revocation to be cleared.
+func (c *Child) judged(serial uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j := c.jobs[serial]; j != nil {
+		j.judged = true
+	}
+	c.settled.Broadcast()
+}
+
+// revoke cancels a job whose client has left; with Kill the child ends with it.
+func (c *Child) revoke(m control.Message) {
+	c.mu.Lock()
+	j := c.jobs[m.Serial]
+	if j != nil {
+		j.cancelled, j.judged = true, true
+		j.fatal = j.fatal || m.Kill
+		j.cancel(ErrClientGone)
+		c.show()
+		c.settled.Broadcast()
+	}
+	c.mu.Unlock()
+	switch {
+	case j == nil && m.Kill:
+		c.tell(control.Message{Kind: control.Settled, Serial: m.Serial})
+	case j != nil && m.Kill:
+		c.drain(ErrClientGone)
+	}
+}

@@ -1,0 +1,230 @@
+package daemon
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+// spawn starts a child in the first free slot. Its deadline is set before it is born.
+func (p *pool) spawn(generation uint64, cause string) bool {
+	slot := 0
+	for p.members[slot] != nil {
+		slot++
+	}
+	if slot >= p.slots {
+		return false
+	}
+	p.life++
+	m := &member{
+		who: who{slot, p.life}, generation: generation, phase: scoreboard.PhaseStarting,
+		deadline: p.now.Add(p.startTimeout), lost: map[uint64]time.Time{},
+	}
+	p.members[slot] = m
+	p.status.Born++
+	p.do(actSpawn{m.who, generation, cause})
+	return true
+}
+
+func (p *pool) spawned(ev evSpawned) {
+	m := p.find(ev.who)
+	if m == nil {
+		return
+	}
+	m.pid = ev.pid
+	if m.phase == scoreboard.PhaseKilling {
+		p.do(actKill{m.who})
+	}
+}
+
+func (p *pool) setPhase(m *member, ph phase, deadline time.Time) {
+	m.phase, m.deadline = ph, deadline
+	p.do(actPhase{m.who, ph})
+}
+
+func (p *pool) ready(w who) {
+	m := p.find(w)
+	if m == nil || m.phase != scoreboard.PhaseStarting || m.pid == 0 {
+		return
+	}
+	p.setPhase(m, scoreboard.PhaseServing, never)
+	m.readyAt = p.now
+	p.log(slog.LevelInfo, m, "child ready")
+	if r := p.roll; r != nil && r.generation == m.generation && r.stage == rollCandidate {
+		r.stage = rollRest
+	}
+}
+
+// drain asks a child to finish and leave.
+func (p *pool) drain(m *member, why string, timeout time.Duration) {
+	deadline := never
+	if timeout > 0 {
+		deadline = p.now.Add(timeout)
+	}
+	m.end = why
+	p.setPhase(m, scoreboard.PhaseDraining, deadline)
+	p.do(actTell{m.who, control.Message{Kind: control.Drain, Text: why}})
+}
+
+func (p *pool) kill(m *member, why string) {
+	if m.phase == scoreboard.PhaseKilling {
+		return
+	}
+	m.end, m.revoked, m.waiting = why, nil, nil
+	p.setPhase(m, scoreboard.PhaseKilling, never)
+	p.status.Killed++
+	p.log(slog.LevelWarn, m, "killing child", "cause", why)
+	if m.pid != 0 {
+		p.do(actKill{m.who})
+	}
+}
+
+func (p *pool) remove(m *member) {
+	delete(p.members, m.slot)
+	p.do(actFree{m.who})
+}
+
+func (p *pool) exited(ev evExited) {
+	m := p.find(ev.who)
+	if m == nil {
+		return
+	}
+	p.remove(m)
+	p.status.Done += ev.done
+	switch {
+	case m.phase == scoreboard.PhaseStarting, m.failed != "":
+		text := m.failed
+		if text == "" {
+			text = "exited before it was ready: " + ev.status
+			if ev.failed != "" {
+				text = ev.failed
+			}
+		}
+		p.startFailed(m, text)
+	case m.end != "":
+		p.log(slog.LevelInfo, m, "child ended", "cause", m.end, "status", ev.status)
+	default:
+		p.status.Died++
+		p.log(slog.LevelWarn, m, "child died", "status", ev.status)
+		// A death by SIGKILL comes from outside and says nothing about the code.
+		if p.now.Sub(m.readyAt) >= infancy || ev.status == "signal: killed" {
+			return
+		}
+		if p.roll != nil && p.roll.generation == m.generation {
+			p.rollFailed(m, fmt.Errorf("child died right after it was ready: %s", ev.status))
+			return
+		}
+		p.failure()
+	}
+}
+
+// startFailed draws the consequences of a child that did not come up.
+func (p *pool) startFailed(m *member, text string) {
+	err := fmt.Errorf("child %s", text)
+	switch {
+	case p.stopping != stopNot || m.end != "" && m.failed == "":
+	case p.booting:
+		p.fail(err)
+	case p.roll != nil && p.roll.generation == m.generation:
+		p.rollFailed(m, err)
+	default:
+		p.failure()
+		p.log(slog.LevelError, m, "child failed to start", "err", text, "retry", p.retryAt.Sub(p.now).Round(time.Millisecond))
+	}
+}
+
+// failure counts a start that led to nothing and says when the next one may be tried: the first time at once, then
+// after half a second, doubling up to half a minute, give or take a fifth.
+func (p *pool) failure() {
+	if p.now.Sub(p.failedAt) > backoffReset {
+		p.failures = 0
+	}
+	p.failures++
+	p.failedAt = p.now
+	if p.failures == 1 {
+		return
+	}
+	d := min(backoffFirst<<min(p.failures-2, 10), backoffMax)
+	p.retryAt = p.now.Add(d - d/5 + time.Duration(rand.Int64N(int64(d/5*2))))
+}
+
+func (p *pool) fail(err error) {
+	if p.err == nil {
+		p.err = err
+	}
+	p.stop(evStop{mode: stopKill, cause: "the daemon cannot start"})
+}
+
+func (p *pool) stop(ev evStop) {
+	if ev.mode == stopQuick && p.stopping == stopQuick {
+		ev.mode = stopKill
+	}
+	if ev.mode <= p.stopping {
+		return
+	}
+	p.stopping = ev.mode
+	p.log(slog.LevelInfo, nil, "stopping", "cause", ev.cause)
+	why := fmt.Errorf("the daemon is stopping: %s", ev.cause)
+	p.rollOver(why)
+	if p.next != nil {
+		p.reply(p.next.reply, why)
+		p.next = nil
+	}
+	switch ev.mode {
+	case stopDrain:
+		p.stopAt = p.now.Add(p.stopTimeout)
+	case stopQuick:
+		p.stopAt = p.now.Add(max(p.killGrace, 0))
+	case stopKill:
+		p.stopAt = never
+	}
+	for _, m := range p.inOrder(0, scoreboard.PhaseStarting, scoreboard.PhaseServing, scoreboard.PhaseDraining) {
+		switch {
+		case ev.mode == stopKill || m.phase == scoreboard.PhaseStarting:
+			p.kill(m, ev.cause)
+		case ev.mode == stopQuick:
+			m.end = ev.cause
+			p.setPhase(m, scoreboard.PhaseDraining, never)
+			p.do(actTell{m.who, control.Message{Kind: control.Quit, Text: ev.cause}})
+		case m.phase == scoreboard.PhaseServing:
+			p.drain(m, ev.cause, 0)
+		}
+	}
+}
+
+// timeouts acts on every deadline that has passed.
+func (p *pool) timeouts() {
+	due := func(t time.Time) bool { return t != never && !p.now.Before(t) }
+	if due(p.stopAt) {
+		p.stopAt = never
+		for _, m := range p.inOrder(0, scoreboard.PhaseStarting, scoreboard.PhaseServing, scoreboard.PhaseDraining) {
+			p.kill(m, "did not come to an end before the daemon's stop timeout")
+		}
+	}
+	if due(p.retryAt) {
+		p.retryAt = never
+	}
+	for _, m := range p.inOrder(0, scoreboard.PhaseStarting, scoreboard.PhaseServing, scoreboard.PhaseDraining) {
+		if due(m.deadline) {
+			if m.phase == scoreboard.PhaseStarting {
+				m.failed = fmt.Sprintf("was not ready within %v", p.startTimeout)
+			}
+			p.kill(m, fmt.Sprintf("timeout: %s", firstOf(m.end, m.failed)))
+		}
+		if r := m.revoked; r != nil && due(r.killAt) {
+			r.killAt = never
+			p.do(actKillJob{m.who, r.serial})
+		}
+	}
+}
+
+func firstOf(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}

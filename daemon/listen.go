@@ -1,0 +1,191 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/inherit"
+)
+
+// A listener is a bound socket in the parent: a bare descriptor, because the parent never accepts and must not be
+// woken by those who connect.
+type listener struct {
+	fd      int
+	network string // tcp or unix
+	addr    string // as the kernel gave it
+	port    uint16 // of tcp
+	path    string // of unix
+	dev     uint64 // of the path, to see that it is still ours
+	ino     uint64
+}
+
+const (
+	// A host that is switched off sends no farewell. Go's own defaults for accepted connections (net/dial.go), set on the
+	// listener because accepted sockets inherit them, whoever accepts.
+	keepAliveIdle  = 15
+	keepAliveEvery = 15
+	keepAliveCount = 9
+	// userTimeout bounds how long sent bytes may stay unacknowledged, in milliseconds (tcp(7)).
+	userTimeout = 150_000
+
+	// unixMode lets the daemon's group connect.
+	unixMode = 0o660
+)
+
+// splitAddress tells the network of an address as users write it.
+func splitAddress(a string) (network, address string, err error) {
+	switch {
+	case strings.HasPrefix(a, "unix:") && len(a) > len("unix:"):
+		return "unix", a[len("unix:"):], nil
+	case filepath.IsAbs(a):
+		return "unix", a, nil
+	}
+	if _, _, err := net.SplitHostPort(a); err != nil {
+		return "", "", fmt.Errorf("listen address %q: want host:port, :port, unix:/path or an absolute path", a)
+	}
+	return "tcp", a, nil
+}
+
+// bind opens a listening socket that children can share.
+func bind(network, address string) (*listener, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if cerr := c.Control(func(fd uintptr) { err = inheritable(int(fd), network) }); cerr != nil {
+			return cerr
+		}
+		return err
+	}}
+	// The kernel's tables show a client of an MPTCP socket as connected for ever.
+	lc.SetMultipathTCP(false)
+	l, err := lc.Listen(context.Background(), network, address)
+	if errors.Is(err, unix.EADDRINUSE) && network == "unix" && removeStale(address) {
+		l, err = lc.Listen(context.Background(), network, address)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	out := &listener{network: network, addr: l.Addr().String()}
+	switch l := l.(type) {
+	case *net.TCPListener:
+		out.port = uint16(l.Addr().(*net.TCPAddr).Port)
+	case *net.UnixListener:
+		l.SetUnlinkOnClose(false)
+		if err := out.claimPath(address); err != nil {
+			os.Remove(address)
+			return nil, err
+		}
+	default:
+		return nil, fmt.Errorf("cannot listen on %s %s: want tcp or unix", network, address)
+	}
+	rc, err := l.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	if out.fd, err = inherit.Dup(rc); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// inheritable sets what accepted connections inherit from their listener.
+func inheritable(fd int, network string) error {
+	if !strings.HasPrefix(network, "tcp") {
+		return nil
+	}
+	for _, o := range []struct {
+		level, name, value int
+	}{
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveIdle},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveEvery},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveCount},
+		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, userTimeout},
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+	} {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
+}
+
+// removeStale removes the path of a Unix socket on which nobody listens any more.
+func removeStale(path string) bool {
+	if st, err := os.Lstat(path); err != nil || st.Mode()&os.ModeSocket == 0 {
+		return false
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		c.Close()
+		return false
+	}
+	return errors.Is(err, unix.ECONNREFUSED) && os.Remove(path) == nil
+}
+
+// claimPath notes which file a Unix socket's path is, and lets the group connect.
+func (l *listener) claimPath(path string) error {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(abs, unixMode); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(abs, &st); err != nil {
+		return &os.PathError{Op: "lstat", Path: abs, Err: err}
+	}
+	l.path, l.dev, l.ino = abs, st.Dev, st.Ino
+	return nil
+}
+
+// close closes the parent's descriptor and removes the path, if the name still leads to this very socket.
+func (l *listener) close() {
+	unix.Close(l.fd)
+	if l.path == "" {
+		return
+	}
+	var st unix.Stat_t
+	if unix.Lstat(l.path, &st) == nil && st.Dev == l.dev && st.Ino == l.ino {
+		os.Remove(l.path)
+	}
+}
+
+// Listen binds an address and hands the socket to every child; call it in AfterInit.
+//
+// network is "tcp", "tcp4", "tcp6" or "unix". The returned address is the one that the kernel gave, with the port that
+// was free where 0 was asked for. A Unix socket's path is removed when the daemon stops, and one that a dead daemon
+// left is taken over.
+func (p *Parent) Listen(network, address string) (net.Addr, error) {
+	if p.listenDone {
+		return nil, fmt.Errorf("listen on %s: children have been started, call Listen in AfterInit", address)
+	}
+	if len(p.listeners) >= maxListeners {
+		return nil, fmt.Errorf("listen on %s: more than %d listeners", address, maxListeners)
+	}
+	l, err := bind(network, address)
+	if err != nil {
+		return nil, err
+	}
+	p.listeners = append(p.listeners, l)
+	p.log.Info("listening", "network", l.network, "addr", l.addr)
+	if l.path != "" {
+		return &net.UnixAddr{Name: l.path, Net: "unix"}, nil
+	}
+	ap, err := netip.ParseAddrPort(l.addr)
+	if err != nil {
+		return nil, err
+	}
+	return net.TCPAddrFromAddrPort(ap), nil
+}

@@ -1,0 +1,81 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/logs"
+)
+
+const (
+	// errorWait is how long a line for the error log may wait for a slow disk before it is dropped and counted.
+	errorWait = time.Second
+	// flushTime is how long the logs may take to reach their files at the end.
+	flushTime = 2 * time.Second
+)
+
+// openLogs opens both logs. Only the parent ever does: two processes that rotate one file lose lines.
+func (p *Parent) openLogs() (err error) {
+	if p.log = p.cfg.Logger; p.log == nil {
+		if p.errors, err = p.openLog(p.cfg.ErrorLog, os.Stderr, errorWait); err != nil {
+			return fmt.Errorf("error log: %w", err)
+		}
+		p.log = slog.New(slog.NewTextHandler(p.errors, nil))
+	}
+	if p.cfg.AccessLog != "" {
+		if p.access, err = p.openLog(p.cfg.AccessLog, os.Stdout, 0); err != nil {
+			return fmt.Errorf("access log: %w", err)
+		}
+	}
+	p.childLog = p.log.With("source", "child")
+	return nil
+}
+
+// openLog opens a log and puts a queue before it that keeps a slow disk from everybody.
+func (p *Parent) openLog(path string, std io.Writer, wait time.Duration) (*logs.Writer, error) {
+	sink := logs.Std(std)
+	if path != "-" {
+		f, err := logs.Open(path, p.cfg.LogRotate)
+		if err != nil {
+			return nil, err
+		}
+		sink = f
+	}
+	w := logs.NewWriter(sink, logs.Queue{Wait: wait, Grace: flushTime})
+	p.onExit(func() { w.Close() })
+	return w, nil
+}
+
+// reopenLogs opens the files anew, after somebody has moved them away. It waits for what is queued before.
+func (p *Parent) reopenLogs() error {
+	var err error
+	for _, w := range []*logs.Writer{p.errors, p.access} {
+		if w != nil {
+			err = errors.Join(err, w.Reopen())
+		}
+	}
+	return err
+}
+
+// crashToLog lets the trace of a panic in the parent go to the error log, once there is no launcher to tell it to. A
+// daemon in the background has no standard error.
+func (p *Parent) crashToLog() {
+	if !p.cfg.Daemonize || p.errors == nil {
+		return
+	}
+	f, err := os.OpenFile(p.cfg.ErrorLog, os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = debug.SetCrashOutput(f, debug.CrashOptions{})
+		f.Close()
+	}
+	if err != nil {
+		p.log.Warn("a crash of the parent would leave no trace", "err", err)
+	}
+}

@@ -1,0 +1,306 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+// A loop is the one goroutine that owns the parent's state. It takes an event, lets the pool decide, and acts.
+// Nothing in it blocks: what may wait, such as executing a program or a user's policy, runs elsewhere and posts the
+// result.
+type loop struct {
+	*Parent
+	pool      *pool
+	launcher  *readyPipe
+	processes map[int]*process // by slot
+	programs  map[uint64]*program
+	spawner   *spawner
+	policies  chan evGone
+	watch     *watch
+	later     []event           // that acting brought about, to be taken before any other
+	shown     scoreboard.Status // as last written to the board
+	err       error
+	over      bool
+}
+
+func newLoop(p *Parent, launcher *readyPipe) *loop {
+	slots := p.board.Slots()
+	return &loop{
+		Parent: p, launcher: launcher,
+		pool: newPool(limits{
+			prefork: p.cfg.Prefork, slots: slots, parallel: parallelStarts(),
+			startTimeout: p.cfg.StartTimeout, drainTimeout: p.cfg.DrainTimeout,
+			stopTimeout: p.cfg.StopTimeout, killGrace: p.cfg.KillGrace,
+		}),
+		processes: map[int]*process{}, programs: map[uint64]*program{},
+		spawner:  &spawner{p: p, jobs: make(chan spawnJob, slots)},
+		policies: make(chan evGone, 4096),
+		watch:    newWatch(p),
+	}
+}
+
+// run returns when the daemon has stopped: every child has been reaped.
+func (l *loop) run(ctx context.Context) error {
+	defer close(l.done)
+	stop, err := l.startSources(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	l.log.Info("starting", "name", l.cfg.Name, "pid", os.Getpid(), "program", l.program, "run_dir", l.cfg.RunDir)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var ev event = evStart{}
+	for {
+		now := time.Now()
+		for _, a := range l.pool.step(now, l.prepare(ev)) {
+			l.act(a)
+		}
+		l.show(now)
+		if l.over {
+			return l.err
+		}
+		timer.Stop()
+		if wake := l.pool.wake(); wake != never {
+			timer.Reset(time.Until(wake))
+		}
+		if len(l.later) > 0 {
+			ev, l.later = l.later[0], l.later[1:]
+			continue
+		}
+		select {
+		case ev = <-l.events:
+		case <-timer.C:
+			ev = evTick{}
+		case <-l.watch.due():
+			l.watch.sweep(l.processes)
+			ev = evTick{}
+		}
+	}
+}
+
+// prepare does the loop's own part of an event before the pool sees it.
+func (l *loop) prepare(ev event) event {
+	switch ev := ev.(type) {
+	case evPinned:
+		if ev.program != nil {
+			l.programs[ev.generation] = ev.program
+		}
+	case evSpawned:
+		l.processes[ev.slot] = ev.process
+		l.try(l.board.SetPID(ev.slot, ev.pid))
+		l.release(ev.process.generation)
+	case evSpawnFailed:
+		if m := l.pool.find(ev.who); m != nil {
+			l.release(m.generation)
+		}
+	case evReady:
+		if proc := l.process(ev.who); proc != nil {
+			proc.words.stop()
+		}
+	case evExited:
+		proc := l.process(ev.who)
+		if proc == nil {
+			break
+		}
+		ev.status = proc.reap()
+		if proc.words.wanted() {
+			ev.failed = proc.words.why(ev.status)
+		}
+		if hint, err := l.board.Look(ev.slot); err == nil {
+			ev.done = hint.Done
+		}
+		delete(l.processes, ev.slot)
+		proc.control.Close()
+		return ev
+	case evRung:
+		l.watch.begin(l.board)
+	case evSwept:
+		l.swept(ev)
+	case evReopen:
+		go l.reopen(ev)
+	}
+	return ev
+}
+
+func (l *loop) process(w who) *process {
+	if proc := l.processes[w.slot]; proc != nil && proc.who == w {
+		return proc
+	}
+	return nil
+}
+
+// act carries out one decision.
+func (l *loop) act(a action) {
+	switch a := a.(type) {
+	case actSpawn:
+		l.try(l.board.Bear(a.slot, a.generation, a.cause, time.Now()))
+		prog := l.programs[a.generation]
+		prog.users++
+		l.spawner.jobs <- spawnJob{a, prog}
+	case actPin:
+		go l.pin(a.generation)
+	case actUnpin:
+		l.programs[a.generation].left = true
+		l.release(a.generation)
+	case actTell:
+		if proc := l.process(a.who); proc != nil {
+			if err := proc.tell(a.msg); err != nil && !gone(err) {
+				l.log.Error("cannot reach child", "slot", a.slot, "pid", proc.pid, "err", err)
+			}
+		}
+	case actPhase:
+		l.try(l.board.SetPhase(a.slot, a.phase))
+	case actKill:
+		if proc := l.process(a.who); proc != nil {
+			proc.kill()
+		}
+	case actKillJob:
+		l.killJob(a)
+	case actRevoke:
+		l.try(l.board.SetRevoked(a.slot, a.serial))
+	case actFree:
+		l.try(l.board.Free(a.slot))
+	case actPolicy:
+		select {
+		case l.policies <- evGone(a):
+		default:
+			l.log.Error("OnClientDisconnect is far behind: a lost client is ignored", "slot", a.slot, "job", a.d.Job)
+			l.later = append(l.later, evVerdict{a.who, a.d, Ignore})
+		}
+	case actReply:
+		a.reply(a.err)
+	case actUp:
+		l.log.Info("serving", "children", l.cfg.Prefork, "generation", l.pool.generation)
+		l.launcher.say(nil)
+		l.crashToLog()
+	case actLog:
+		l.log.Log(context.Background(), slog.Level(a.level), a.msg, a.attrs...)
+	case actDone:
+		l.over, l.err = true, a.err
+	}
+}
+
+// killJob ends a child whose job did not come to its end in time, unless it has begun another one since: the child
+// says so on the board before it looks whether it may.
+func (l *loop) killJob(a actKillJob) {
+	proc := l.process(a.who)
+	if proc == nil {
+		return
+	}
+	hint, err := l.board.Look(a.slot)
+	if err == nil && l.cfg.Concurrency == 1 && hint.Serial != a.serial {
+		l.later = append(l.later, evSettled{a.who, a.serial, false})
+		return
+	}
+	l.later = append(l.later, evOverdue(a))
+}
+
+// release closes a generation's program when it has been given up and nobody is being started from it.
+func (l *loop) release(generation uint64) {
+	prog := l.programs[generation]
+	if prog == nil {
+		return
+	}
+	prog.users = max(prog.users-1, 0)
+	if prog.left && prog.users == 0 {
+		prog.close()
+		delete(l.programs, generation)
+	}
+}
+
+func (l *loop) reopen(ev evReopen) {
+	err := l.reopenLogs()
+	if err != nil {
+		l.log.Error("log files cannot be reopened", "cause", ev.cause, "err", err)
+	} else {
+		l.log.Info("log files reopened", "cause", ev.cause)
+	}
+	if ev.reply != nil {
+		ev.reply(err)
+	}
+}
+
+// try logs an error that the daemon can live with.
+func (l *loop) try(err error) {
+	if err != nil {
+		l.log.Error("scoreboard", "err", err)
+	}
+}
+
+// show writes the daemon's state to the board if it has changed.
+func (l *loop) show(now time.Time) {
+	if s := l.pool.status; s != l.shown {
+		l.shown = s
+		l.try(l.board.SetStatus(s, now))
+	}
+}
+
+// pin opens the program for a generation, away from the loop.
+func (l *loop) pin(generation uint64) {
+	prog, err := openProgram(l.program)
+	ev := evPinned{generation: generation, err: err, program: prog}
+	if prog != nil {
+		ev.print = prog.print
+	}
+	l.post(ev)
+}
+
+// swept passes on what the look at the kernel's tables has found.
+func (l *loop) swept(ev evSwept) {
+	if ev.err != nil {
+		l.watch.complain(ev.err)
+	}
+	for _, lost := range ev.lost {
+		for slot, proc := range l.processes {
+			if proc.pid != lost.PID {
+				continue
+			}
+			hint, err := l.board.Look(slot)
+			if err == nil && hint.Job != 0 && hint.Inode == lost.Inode {
+				l.later = append(l.later, evGone{proc.who, Disconnect{
+					Job: hint.Job, Proto: "tcp", Local: lost.Local, Foreign: lost.Foreign, How: lost.How,
+				}})
+				break
+			}
+			// The record shows another of its jobs, if any: the child knows which one runs on that connection.
+			if err := proc.tell(control.Message{
+				Kind: control.Find, Inode: lost.Inode, Local: lost.Local, Foreign: lost.Foreign, How: uint8(lost.How),
+			}); err != nil && !gone(err) {
+				l.log.Error("cannot reach child", "slot", slot, "pid", proc.pid, "err", err)
+			}
+		}
+	}
+	l.watch.next(l.board, ev.took)
+}
+
+// judge asks the user's policy about lost clients, on a goroutine of its own.
+func (l *loop) judge() {
+	for {
+		select {
+		case ev := <-l.policies:
+			act := Ignore
+			if err := guard("OnClientDisconnect", func() error {
+				act = l.cfg.OnClientDisconnect(ev.d)
+				return nil
+			}); err != nil {
+				l.log.Error(fmt.Sprintf("%v: the lost client is ignored", err))
+			}
+			l.post(evVerdict{ev.who, ev.d, act})
+		case <-l.done:
+			return
+		}
+	}
+}
+
+// gone reports whether a message could not be delivered because the child has just died.
+func gone(err error) bool {
+	return errors.Is(err, os.ErrClosed) || errors.Is(err, errPipe) || errors.Is(err, errReset)
+}

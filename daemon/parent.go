@@ -1,0 +1,213 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/internal/inherit"
+	"github.com/brooddaemon/brood/internal/logs"
+	"github.com/brooddaemon/brood/internal/pidfile"
+	"github.com/brooddaemon/brood/reload"
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+// maxListeners keeps the descriptors of a child below those of pinned programs.
+const maxListeners = 256
+
+// A Parent is the daemon's parent process as its hooks see it.
+type Parent struct {
+	cfg      Config
+	environ  []string // for the children
+	program  string   // path of the program, not resolved: a deploy may turn a link
+	startDir string   // children start where the daemon did, so that main does the same in all of them
+	log      *slog.Logger
+	childLog *slog.Logger
+	errors   *logs.Writer // nil: Config.Logger takes the messages
+	access   *logs.Writer // nil: access lines are dropped
+
+	pidfiles   []*pidfile.File
+	board      *scoreboard.Board
+	listeners  []*listener
+	listenDone bool
+	null       int // /dev/null
+	bell       int // eventfd that children write to
+	undo       []func()
+
+	events chan event
+	done   chan struct{} // closed when the loop has ended: nobody waits for it any more
+}
+
+// Logger returns the logger whose lines go to the error log.
+func (p *Parent) Logger() *slog.Logger { return p.log }
+
+// runParent is the life of the parent.
+func runParent(ctx context.Context, cfg Config, claim inherit.Claim, environ []string) error {
+	launcher, err := takeReady(claim)
+	if err == nil {
+		err = inherit.CloseOnExec()
+	}
+	if err != nil {
+		launcher.say(err)
+		return err
+	}
+	p := &Parent{
+		cfg: cfg, environ: environ, null: -1, bell: -1,
+		events: make(chan event, 256), done: make(chan struct{}),
+	}
+	defer p.cleanUp()
+	if err = p.begin(); err == nil {
+		err = newLoop(p, launcher).run(ctx)
+	}
+	if err == nil && launcher.waiting() {
+		err = errNotReady
+	}
+	// Everything is gone before the launcher is told.
+	p.cleanUp()
+	launcher.say(err)
+	return err
+}
+
+// begin acquires what the daemon needs before its first child, in an order in which each step is guarded by the one
+// before: the lock first.
+func (p *Parent) begin() (err error) {
+	if p.startDir, err = os.Getwd(); err != nil {
+		p.startDir = "/"
+	}
+	if p.program, err = reload.Program(); err != nil {
+		return fmt.Errorf("cannot find the running program: %w", err)
+	}
+	if err := p.lock(); err != nil {
+		return err
+	}
+	if err := p.openLogs(); err != nil {
+		return err
+	}
+	if p.null, err = unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0); err != nil {
+		return fmt.Errorf("%s: %w", os.DevNull, err)
+	}
+	p.onExit(func() { unix.Close(p.null) })
+	if p.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return os.NewSyscallError("eventfd", err)
+	}
+	p.onExit(func() { unix.Close(p.bell) })
+	if p.cfg.Dir != "" {
+		if err := os.Chdir(p.cfg.Dir); err != nil {
+			return fmt.Errorf("directory to run in: %w", err)
+		}
+	}
+	if err := p.createBoard(); err != nil {
+		return err
+	}
+	return p.bindAll()
+}
+
+// lock takes the run directory's own pidfile, which keeps a second daemon out of it, and the one that was asked for.
+func (p *Parent) lock() error {
+	if err := control.MakeDir(p.cfg.RunDir); err != nil {
+		return err
+	}
+	paths := []string{filepath.Join(p.cfg.RunDir, control.PIDName)}
+	if p.cfg.PIDFile != paths[0] {
+		paths = append(paths, p.cfg.PIDFile)
+	}
+	for _, path := range paths {
+		f, err := pidfile.Take(path)
+		if err != nil {
+			return err
+		}
+		p.pidfiles = append(p.pidfiles, f)
+		p.onExit(func() { f.Release() })
+	}
+	return nil
+}
+
+func (p *Parent) createBoard() error {
+	self, err := pidfile.Self()
+	if err != nil {
+		return err
+	}
+	id := scoreboard.Identity{
+		Name: p.cfg.Name, PID: self.PID, Start: self.Start, BootID: self.BootID,
+		Program: p.program, PIDFile: p.cfg.PIDFile, ErrorLog: p.cfg.ErrorLog,
+	}
+	p.board, err = scoreboard.Create(filepath.Join(p.cfg.RunDir, control.BoardName), id, slotsFor(p.cfg.Prefork))
+	if err != nil {
+		return err
+	}
+	p.onExit(func() { p.board.Remove() })
+	return nil
+}
+
+// slotsFor leaves room for the generations that still drain and for the one that starts.
+func slotsFor(prefork int) int {
+	return prefork*(maxDrainingGenerations+2) + parallelStarts()
+}
+
+// bindAll binds Config.Listen and gives AfterInit its turn.
+func (p *Parent) bindAll() error {
+	p.onExit(func() {
+		for _, l := range p.listeners {
+			l.close()
+		}
+	})
+	for _, a := range p.cfg.Listen {
+		network, address, err := splitAddress(a)
+		if err != nil {
+			return err
+		}
+		if _, err := p.Listen(network, address); err != nil {
+			return err
+		}
+	}
+	if p.cfg.AfterInit != nil {
+		if err := guard("AfterInit", func() error { return p.cfg.AfterInit(p) }); err != nil {
+			return err
+		}
+	}
+	p.listenDone = true
+	addrs := make([]string, len(p.listeners))
+	for i, l := range p.listeners {
+		addrs[i] = l.addr
+	}
+	return p.board.SetListen(strings.Join(addrs, " "))
+}
+
+// guard calls a hook and turns its panic into an error that names it.
+func guard(hook string, f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%s panicked: %v\n%s", hook, r, debug.Stack())
+		}
+	}()
+	if err := f(); err != nil {
+		return fmt.Errorf("%s: %w", hook, err)
+	}
+	return nil
+}
+
+func (p *Parent) onExit(f func()) { p.undo = append(p.undo, f) }
+
+// cleanUp gives back what begin has acquired, the last first, once.
+func (p *Parent) cleanUp() {
+	for len(p.undo) > 0 {
+		f := p.undo[len(p.undo)-1]
+		p.undo = p.undo[:len(p.undo)-1]
+		f()
+	}
+}
+
+// post hands an event to the loop. It waits while the loop is behind, and for nobody when the loop has ended.
+func (p *Parent) post(ev event) {
+	select {
+	case p.events <- ev:
+	case <-p.done:
+	}
+}

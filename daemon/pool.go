@@ -1,0 +1,254 @@
+package daemon
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+type phase = scoreboard.Phase
+
+// limits is what the pool is told once.
+type limits struct {
+	prefork      int
+	slots        int // more than prefork: draining children keep theirs
+	parallel     int // starts at once
+	startTimeout time.Duration
+	drainTimeout time.Duration
+	stopTimeout  time.Duration
+	killGrace    time.Duration
+}
+
+const (
+	// maxDrainingGenerations is how many old generations may finish their jobs side by side; a reload waits for its turn.
+	maxDrainingGenerations = 4
+	// maxRollFailures is how many children of a new generation may fail to start, after its first one served, before
+	// the generation is given up.
+	maxRollFailures = 3
+
+	backoffFirst = 500 * time.Millisecond
+	backoffMax   = 30 * time.Second
+	// backoffReset is how long nothing must have failed for the next failure to count as the first.
+	backoffReset = time.Minute
+	// infancy is how long a child must have served for its death not to count as a failed start.
+	infancy = time.Second
+)
+
+// A member is a child as the pool knows it.
+type member struct {
+	who
+	pid        int // 0: being started
+	generation uint64
+	phase      phase
+	deadline   time.Time // of the phase, never: none
+	readyAt    time.Time
+	end        string // why it is to end; empty: its exit is unexpected
+	failed     string // why its start is given up
+	lost       map[uint64]time.Time
+	revoked    *revocation
+	waiting    []revocation
+}
+
+// A revocation is a job that is to end because its client has left, and its child with it.
+type revocation struct {
+	serial uint64
+	killAt time.Time
+}
+
+// A pool decides. Its only method to call is step, with the time and something that happened; it answers with what is
+// to be done. It does no input or output, reads no clock and has no goroutine, so that years of it can be run in a test.
+type pool struct {
+	limits
+	members    map[int]*member // by slot
+	life       int             // of the last child
+	booting    bool            // not every first child is ready yet
+	generation uint64          // the one that serves
+	newest     uint64          // the last number given away
+	prints     map[uint64]string
+	bad        string // fingerprint of a program that could not start
+	roll       *roll
+	next       *evReload // asked for while another one was under way
+	failures   int
+	failedAt   time.Time
+	retryAt    time.Time
+	stopping   stopMode
+	stopAt     time.Time
+	err        error // with which the daemon ends
+	finished   bool
+	status     scoreboard.Status
+
+	now time.Time // of the step
+	out []action
+}
+
+func newPool(l limits) *pool {
+	return &pool{
+		limits: l, members: map[int]*member{}, prints: map[uint64]string{},
+		booting: true, status: scoreboard.Status{Want: l.prefork},
+	}
+}
+
+// step takes one event and returns what is to be done about it, in order.
+func (p *pool) step(now time.Time, ev event) []action {
+	p.now, p.out = now, nil
+	switch ev := ev.(type) {
+	case evStart:
+		p.newest++
+		p.generation = p.newest
+		p.do(actPin{p.generation})
+	case evSpawned:
+		p.spawned(ev)
+	case evSpawnFailed:
+		if m := p.find(ev.who); m != nil {
+			p.remove(m)
+			p.startFailed(m, fmt.Sprintf("cannot be started: %v", ev.err))
+		}
+	case evReady:
+		p.ready(ev.who)
+	case evExited:
+		p.exited(ev)
+	case evReload:
+		p.reload(ev)
+	case evPinned:
+		p.pinned(ev)
+	case evStop:
+		p.stop(ev)
+	case evFail:
+		p.fail(ev.err)
+	case evGone:
+		p.gone(ev)
+	case evVerdict:
+		p.verdict(ev)
+	case evSettled:
+		p.settled(ev)
+	case evOverdue:
+		if m := p.find(ev.who); m != nil && m.revoked != nil && m.revoked.serial == ev.serial {
+			p.kill(m, fmt.Sprintf("client of job %d has left", ev.serial))
+		}
+	}
+	p.timeouts()
+	p.reconcile()
+	p.describe()
+	return p.out
+}
+
+// wake returns when the pool wants to be stepped even if nothing happens; never if it does not.
+func (p *pool) wake() time.Time {
+	first := never
+	earlier := func(t time.Time) {
+		if t != never && (first == never || t.Before(first)) {
+			first = t
+		}
+	}
+	for _, m := range p.members {
+		earlier(m.deadline)
+		if m.revoked != nil {
+			earlier(m.revoked.killAt)
+		}
+	}
+	earlier(p.stopAt)
+	earlier(p.retryAt)
+	return first
+}
+
+func (p *pool) do(a action) { p.out = append(p.out, a) }
+
+func (p *pool) log(level slog.Level, m *member, msg string, attrs ...any) {
+	if m != nil {
+		attrs = append([]any{"slot", m.slot, "pid", m.pid, "generation", m.generation}, attrs...)
+	}
+	p.do(actLog{int(level), msg, attrs})
+}
+
+func (p *pool) find(w who) *member {
+	if m := p.members[w.slot]; m != nil && m.who == w {
+		return m
+	}
+	return nil
+}
+
+// count returns the number of members of a generation (0: of any) in one of the phases.
+func (p *pool) count(generation uint64, phases ...phase) int {
+	n := 0
+	for _, m := range p.members {
+		if (generation == 0 || m.generation == generation) && slices.Contains(phases, m.phase) {
+			n++
+		}
+	}
+	return n
+}
+
+// inOrder returns the members of a generation in one of the phases by slot, so that what is decided does not depend on
+// the order of a map.
+func (p *pool) inOrder(generation uint64, phases ...phase) []*member {
+	var ms []*member
+	for _, m := range p.members {
+		if (generation == 0 || m.generation == generation) && slices.Contains(phases, m.phase) {
+			ms = append(ms, m)
+		}
+	}
+	slices.SortFunc(ms, func(a, b *member) int { return a.slot - b.slot })
+	return ms
+}
+
+// reconcile brings the pool nearer to what it should be.
+func (p *pool) reconcile() {
+	p.unpin()
+	switch {
+	case p.finished:
+	case p.stopping != stopNot:
+		if len(p.members) == 0 {
+			p.finished = true
+			p.do(actDone{p.err})
+		}
+	case p.prints[p.generation] == "": // the program has not been opened yet
+	default:
+		p.rollOn()
+		p.refill()
+		if p.booting && p.count(p.generation, scoreboard.PhaseServing) >= p.prefork {
+			p.booting = false
+			p.do(actUp{})
+		}
+	}
+}
+
+// refill starts children of the serving generation where some are missing.
+func (p *pool) refill() {
+	if p.roll != nil && p.roll.stage == rollRest {
+		return // the new generation takes the places
+	}
+	if p.retryAt != never {
+		return
+	}
+	have := p.count(p.generation, scoreboard.PhaseStarting, scoreboard.PhaseServing)
+	starting := p.count(0, scoreboard.PhaseStarting)
+	for ; have < p.prefork && starting < p.parallel; have, starting = have+1, starting+1 {
+		cause := "replaces a child that ended"
+		if p.booting {
+			cause = "start"
+		}
+		if !p.spawn(p.generation, cause) {
+			return
+		}
+	}
+}
+
+func (p *pool) describe() {
+	s := &p.status
+	s.Generation, s.Rolling = p.generation, 0
+	switch {
+	case p.stopping != stopNot:
+		s.State = "stopping"
+	case p.booting:
+		s.State = "starting"
+	case p.roll != nil:
+		s.State, s.Rolling = "reloading", p.roll.generation
+	case p.retryAt != never:
+		s.State = "degraded"
+	default:
+		s.State = "serving"
+	}
+}

@@ -1,0 +1,158 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+// TestPoolInvariants drives the pool through random histories: exits, hang-ups, reloads of good and bad programs,
+// failing starts, stops, and clocks that jump by a year. The world itself checks that a slot has one owner, that
+// nobody is started from a closed program and that nobody is killed who is gone.
+func TestPoolInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.step(evStart{})
+		if rapid.Bool().Draw(t, "booted") {
+			w.settle()
+		}
+		asked, answered := 0, 0
+		revoked := map[who]uint64{}
+		t.Repeat(map[string]func(*rapid.T){
+			"something goes on": func(t *rapid.T) { w.one() },
+			"everything goes on": func(t *rapid.T) {
+				if !w.frozen {
+					w.settle()
+				}
+			},
+			"a child dies": func(t *rapid.T) {
+				if x, ok := someone(t, w); ok {
+					w.step(evExited{who: x, status: rapid.SampledFrom([]string{"signal: killed", "exit status 1"}).Draw(t, "status")})
+				}
+			},
+			"a child becomes busy or idle": func(t *rapid.T) {
+				if x, ok := someone(t, w); ok {
+					w.alive[x].busy = !w.alive[x].busy
+				}
+			},
+			"a client leaves": func(t *rapid.T) {
+				x, ok := someone(t, w)
+				if !ok {
+					return
+				}
+				job := rapid.Uint64Range(1, 5).Draw(t, "job")
+				w.step(evGone{x, Disconnect{Job: job}})
+				w.step(evVerdict{x, Disconnect{Job: job}, Kill})
+				if m := w.p.find(x); m != nil && m.revoked != nil {
+					revoked[x] = m.revoked.serial
+				}
+			},
+			"a revocation is settled": func(t *rapid.T) {
+				if x, ok := someone(t, w); ok {
+					w.step(evSettled{x, rapid.Uint64Range(1, 5).Draw(t, "job"), rapid.Bool().Draw(t, "leaving")})
+				}
+			},
+			"a job is overdue": func(t *rapid.T) {
+				x, ok := someone(t, w)
+				if !ok {
+					return
+				}
+				job := rapid.Uint64Range(1, 5).Draw(t, "job")
+				m := w.p.find(x)
+				mine := m != nil && m.revoked != nil && m.revoked.serial == job
+				before := len(w.killed)
+				w.step(evOverdue{x, job})
+				if len(w.killed) > before && !mine {
+					t.Fatalf("a child was killed for job %d, which was not the revoked one", job)
+				}
+			},
+			"the program changes": func(t *rapid.T) {
+				w.print = fmt.Sprint(rapid.IntRange(1, 6).Draw(t, "program"))
+				w.broken[w.print] = rapid.Bool().Draw(t, "broken")
+			},
+			"the program vanishes or is back": func(t *rapid.T) {
+				if w.pinErr == nil {
+					w.pinErr = errors.New("no such file")
+				} else {
+					w.pinErr = nil
+				}
+			},
+			"reload": func(t *rapid.T) {
+				asked++
+				w.step(evReload{cause: "test", auto: rapid.Bool().Draw(t, "auto"), reply: func(error) { answered++ }})
+			},
+			"time passes": func(t *rapid.T) {
+				w.now = w.now.Add(rapid.SampledFrom([]time.Duration{
+					time.Millisecond, time.Second, 3 * time.Second, time.Minute, time.Hour, 366 * 24 * time.Hour,
+				}).Draw(t, "time"))
+				w.step(evTick{})
+			},
+			"stop": func(t *rapid.T) {
+				if rapid.IntRange(0, 20).Draw(t, "really") == 0 {
+					w.step(evStop{rapid.SampledFrom([]stopMode{stopDrain, stopQuick, stopKill}).Draw(t, "mode"), "test"})
+				}
+			},
+			"": func(t *rapid.T) { checkPool(t, w) },
+		})
+		// Whatever has happened: who asks for the end gets it, with everybody reaped and every question answered.
+		w.step(evStop{stopDrain, "test"})
+		w.pass(time.Minute)
+		w.step(evStop{stopKill, "test"})
+		w.pass(time.Minute)
+		if !w.done {
+			t.Fatalf("the daemon does not stop: %d children left", len(w.alive))
+		}
+		if answered != asked {
+			t.Fatalf("%d of %d reloads were answered", answered, asked)
+		}
+	})
+}
+
+func someone(t *rapid.T, w *world) (who, bool) {
+	var ws []who
+	for x := range w.alive {
+		if m := w.p.find(x); m != nil && m.pid != 0 {
+			ws = append(ws, x)
+		}
+	}
+	if len(ws) == 0 {
+		return who{}, false
+	}
+	slices.SortFunc(ws, func(a, b who) int { return a.life - b.life })
+	return rapid.SampledFrom(ws).Draw(t, "child"), true
+}
+
+func checkPool(t *rapid.T, w *world) {
+	p := w.p
+	if n := w.serving(0); n > p.prefork {
+		t.Fatalf("%d children serve, %d are wanted", n, p.prefork)
+	}
+	if n := p.count(0, scoreboard.PhaseStarting); n > p.parallel+1 {
+		t.Fatalf("%d children are starting", n)
+	}
+	if n := p.drainingGenerations(); n > maxDrainingGenerations+1 {
+		t.Fatalf("%d generations drain", n)
+	}
+	for slot, m := range p.members {
+		if m.slot != slot || slot >= p.slots {
+			t.Fatalf("slot %d holds %v", slot, m.who)
+		}
+		if m.phase == scoreboard.PhaseStarting && m.deadline == never {
+			t.Fatalf("%v starts without a deadline", m.who)
+		}
+	}
+	for x := range w.alive {
+		if p.find(x) == nil {
+			t.Fatalf("%v is forgotten", x)
+		}
+	}
+	if w.done != (p.finished) {
+		t.Fatalf("done %v, finished %v", w.done, p.finished)
+	}
+}

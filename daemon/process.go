@@ -1,0 +1,154 @@
+package daemon
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/netmon"
+)
+
+// lastWords is how long what a dead child said and wrote last is waited for.
+const lastWords = 200 * time.Millisecond
+
+// A process is a child as the parent's kernel knows it. The loop owns it; the goroutines that read from it only post
+// events.
+type process struct {
+	who
+	pid        int
+	generation uint64
+	pidfd      *os.File
+	control    *os.File
+	controlRaw syscall.RawConn
+	output     sync.WaitGroup // ends with the child's output
+	said       chan struct{}  // closed when the child has said its last on the control socket
+	words      *words
+}
+
+// attend starts to listen to a child that the loop has been told of.
+func (proc *process) attend(p *Parent) {
+	go proc.readControl(p)
+	go proc.awaitExit(p)
+}
+
+// readControl turns what the child says into events.
+func (proc *process) readControl(p *Parent) {
+	defer close(proc.said)
+	buf := make([]byte, control.MaxMessage+1)
+	for {
+		n, err := proc.control.Read(buf)
+		if err != nil || n == 0 {
+			return
+		}
+		m, err := control.Parse(buf[:n])
+		if err != nil {
+			p.log.Error("child sent nonsense", "slot", proc.slot, "pid", proc.pid, "err", err)
+			continue
+		}
+		switch m.Kind {
+		case control.Ready:
+			p.post(evReady{proc.who})
+		case control.Failed:
+			proc.words.fail(m.Text)
+		case control.Gone:
+			p.post(evGone{proc.who, disconnectOf(m)})
+		case control.Settled:
+			p.post(evSettled{proc.who, m.Serial, m.Leaving})
+		}
+	}
+}
+
+func disconnectOf(m control.Message) Disconnect {
+	d := Disconnect{Job: m.Serial, Proto: "tcp", Local: m.Local, Foreign: m.Foreign, How: netmon.How(m.How)}
+	d.Path, d.Text, _ = strings.Cut(m.Text, "\x00")
+	if !m.Foreign.IsValid() {
+		d.Proto = "unix"
+	}
+	return d
+}
+
+// awaitExit posts the child's end. The child stays a zombie until the loop has taken note: nobody else can get its
+// process id as long as the loop may send it a signal.
+func (proc *process) awaitExit(p *Parent) {
+	rc, err := proc.pidfd.SyscallConn()
+	if err == nil {
+		err = rc.Read(func(fd uintptr) bool {
+			poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			n, _ := unix.Poll(poll, 0)
+			return n > 0
+		})
+	}
+	if err != nil {
+		p.log.Error("cannot wait for child", "slot", proc.slot, "pid", proc.pid, "err", err)
+		return
+	}
+	proc.lastWords()
+	p.post(evExited{who: proc.who})
+}
+
+// reap ends what the child has left of its process group, takes its exit status and closes what the parent had of it.
+// The child has exited.
+func (proc *process) reap() (status string) {
+	unix.Kill(-proc.pid, unix.SIGKILL)
+	var ws syscall.WaitStatus
+	for {
+		if _, err := syscall.Wait4(proc.pid, &ws, 0, nil); err != syscall.EINTR {
+			break
+		}
+	}
+	proc.pidfd.Close()
+	if ws.Signaled() {
+		status = "signal: " + ws.Signal().String()
+		if ws.CoreDump() {
+			status += " (core dumped)"
+		}
+		return status
+	}
+	return "exit status " + strconv.Itoa(ws.ExitStatus())
+}
+
+// lastWords waits for what a dead child said last on its control socket, so that its end is not told before the reason,
+// and, if it never became ready, for what it wrote. Programs that it left behind may hold both open: then only a moment.
+func (proc *process) lastWords() {
+	late := time.NewTimer(lastWords)
+	defer late.Stop()
+	select {
+	case <-proc.said:
+	case <-late.C:
+		return
+	}
+	if !proc.words.wanted() {
+		return
+	}
+	written := make(chan struct{})
+	go func() {
+		proc.output.Wait()
+		close(written)
+	}()
+	select {
+	case <-written:
+	case <-late.C:
+	}
+}
+
+// tell sends a message to the child. It never waits: a child that does not read is not going to obey either.
+func (proc *process) tell(m control.Message) error {
+	b := m.Append(nil)
+	var err error
+	cerr := proc.controlRaw.Control(func(fd uintptr) {
+		err = unix.Send(int(fd), b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	})
+	return errors.Join(cerr, err)
+}
+
+// kill ends the child and its process group.
+func (proc *process) kill() {
+	unix.Kill(-proc.pid, unix.SIGKILL)
+}

@@ -1,0 +1,205 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+// A rollStage is how far a reload has come.
+type rollStage int
+
+const (
+	rollWaiting   rollStage = iota // too many old generations still drain
+	rollPinning                    // the program is being opened
+	rollCandidate                  // one child of the new generation must become ready
+	rollRest                       // child by child: a new one becomes ready, an old one drains
+)
+
+// A roll is a reload under way.
+type roll struct {
+	generation uint64
+	stage      rollStage
+	cause      string
+	auto       bool
+	replies    []func(error)
+	failures   int
+}
+
+var errNoChange = errors.New("the program has not changed")
+
+// reload begins a new generation, or remembers the wish until the one under way is through.
+func (p *pool) reload(ev evReload) {
+	switch {
+	case p.stopping != stopNot:
+		p.reply(ev.reply, errors.New("the daemon is stopping"))
+	case p.booting || p.roll != nil:
+		if p.next != nil {
+			first := *p.next
+			ev.reply, ev.auto = both(first.reply, ev.reply), first.auto && ev.auto
+		}
+		p.next = &ev
+	default:
+		p.newest++
+		p.roll = &roll{generation: p.newest, cause: ev.cause, auto: ev.auto, replies: []func(error){ev.reply}}
+	}
+}
+
+func both(a, b func(error)) func(error) {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return func(err error) { a(err); b(err) }
+}
+
+func (p *pool) reply(f func(error), err error) {
+	if f != nil {
+		p.do(actReply{f, err})
+	}
+}
+
+// pinned goes on when the program of a generation has been opened.
+func (p *pool) pinned(ev evPinned) {
+	if ev.err == nil {
+		p.prints[ev.generation] = ev.print
+	}
+	r := p.roll
+	switch {
+	case r != nil && r.generation == ev.generation && r.stage == rollPinning:
+		switch {
+		case ev.err != nil:
+			p.rollOver(ev.err)
+		case r.auto && ev.print == p.prints[p.generation]:
+			p.rollOver(errNoChange)
+		case r.auto && ev.print == p.bad:
+			p.rollOver(fmt.Errorf("%w since it failed to start", errNoChange))
+		default:
+			r.stage = rollCandidate
+			p.log(slog.LevelInfo, nil, "reload", "cause", r.cause, "generation", r.generation, "program", ev.print)
+			if !p.spawn(r.generation, "reload: "+r.cause) {
+				p.rollOver(errors.New("no slot is free: too many children still drain"))
+			}
+		}
+	case ev.generation == p.generation && ev.err != nil:
+		p.fail(ev.err)
+	}
+}
+
+// rollOn moves a reload forward as far as it can go now.
+func (p *pool) rollOn() {
+	if p.roll == nil && p.next != nil && !p.booting {
+		ev := *p.next
+		p.next = nil
+		p.reload(ev)
+	}
+	r := p.roll
+	if r == nil {
+		return
+	}
+	if r.stage == rollWaiting && p.drainingGenerations() < maxDrainingGenerations {
+		r.stage = rollPinning
+		p.do(actPin{r.generation})
+	}
+	if r.stage != rollRest {
+		return
+	}
+	serving := p.count(r.generation, scoreboard.PhaseServing)
+	old := p.inOrder(p.generation, scoreboard.PhaseServing)
+	for len(old) > 0 && serving+len(old) > p.prefork {
+		p.drain(old[0], "reload: "+r.cause, p.drainTimeout)
+		old = old[1:]
+	}
+	if serving >= p.prefork {
+		p.rollOver(nil)
+		return
+	}
+	have := p.count(r.generation, scoreboard.PhaseStarting, scoreboard.PhaseServing)
+	for starting := p.count(0, scoreboard.PhaseStarting); p.retryAt == never && have < p.prefork && starting < p.parallel; {
+		if !p.spawn(r.generation, "reload: "+r.cause) {
+			return
+		}
+		have, starting = have+1, starting+1
+	}
+}
+
+func (p *pool) drainingGenerations() int {
+	var seen []uint64
+	for _, m := range p.members {
+		if m.phase == scoreboard.PhaseDraining && !slices.Contains(seen, m.generation) {
+			seen = append(seen, m.generation)
+		}
+	}
+	return len(seen)
+}
+
+// rollFailed deals with a child of the new generation that did not come up.
+func (p *pool) rollFailed(m *member, err error) {
+	r := p.roll
+	r.failures++
+	if r.stage == rollCandidate || r.failures >= maxRollFailures {
+		p.rollOver(err)
+		return
+	}
+	p.failure()
+	p.log(slog.LevelError, m, "child failed to start", "err", err)
+}
+
+// rollOver ends the reload under way: the new generation takes over, or, with an error, leaves and is remembered.
+func (p *pool) rollOver(err error) {
+	r := p.roll
+	if r == nil {
+		return
+	}
+	p.roll = nil
+	for _, f := range r.replies {
+		switch {
+		case errors.Is(err, errNoChange) && r.auto:
+			p.reply(f, nil)
+		default:
+			p.reply(f, err)
+		}
+	}
+	leaving := p.generation
+	switch {
+	case err == nil:
+		p.generation, p.bad = r.generation, ""
+		p.log(slog.LevelInfo, nil, "reload done", "generation", r.generation)
+	case errors.Is(err, errNoChange):
+		p.log(slog.LevelInfo, nil, "reload not needed", "cause", r.cause, "reason", err)
+		return
+	default:
+		leaving, p.bad = r.generation, p.prints[r.generation]
+		p.log(slog.LevelError, nil, "reload failed, the old children go on", "generation", p.generation,
+			"given_up", r.generation, "cause", r.cause, "err", err)
+	}
+	p.status.ReloadAt, p.status.ReloadOK, p.status.Reload = p.now, err == nil, r.cause
+	if err != nil {
+		p.status.Reload = r.cause + ": " + err.Error()
+	}
+	why := "reload: " + r.cause
+	if err != nil {
+		why = "reload given up: " + err.Error()
+	}
+	for _, m := range p.inOrder(leaving, scoreboard.PhaseServing) {
+		p.drain(m, why, p.drainTimeout)
+	}
+	for _, m := range p.inOrder(leaving, scoreboard.PhaseStarting) {
+		p.kill(m, why)
+	}
+}
+
+// unpin closes the programs of generations that nobody will be started from again.
+func (p *pool) unpin() {
+	for g := range p.prints {
+		if g != p.generation && (p.roll == nil || p.roll.generation != g) {
+			delete(p.prints, g)
+			p.do(actUnpin{g})
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/reload"
+)
+
+var (
+	errPipe  = error(unix.EPIPE)
+	errReset = error(unix.ECONNRESET)
+)
+
+// maxOperators is how many operators' connections are served at once.
+const maxOperators = 8
+
+// startSources starts everything that posts events, and returns a function that stops what does not stop with the loop.
+func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
+	operators, err := control.Listen(l.cfg.RunDir)
+	if err != nil {
+		return nil, err
+	}
+	var watcher *reload.Watcher
+	if !l.cfg.AutoReload.IsZero() {
+		set := l.cfg.AutoReload
+		set.Logger = l.log
+		// What the daemon itself writes must not make it reload.
+		set.IgnorePaths = append([]string{l.cfg.RunDir, l.cfg.PIDFile}, set.IgnorePaths...)
+		for _, path := range []string{l.cfg.ErrorLog, l.cfg.AccessLog} {
+			if path != "" && path != "-" {
+				set.IgnorePaths = append(set.IgnorePaths, path)
+			}
+		}
+		if set.Self {
+			set.Self, set.Files = false, append([]string{l.program}, set.Files...)
+		}
+		if watcher, err = reload.Open(set); err != nil {
+			operators.Close()
+			return nil, err
+		}
+		go l.watchFiles(watcher)
+	}
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGQUIT, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGPIPE)
+	go l.readSignals(signals)
+	go l.readBell()
+	go l.serveOperators(operators)
+	go l.spawner.run()
+	go l.judge()
+	go l.watch.run()
+	cancelled := context.AfterFunc(ctx, func() {
+		l.post(evStop{stopDrain, context.Cause(ctx).Error()})
+	})
+	if len(l.watch.ports) > 0 {
+		l.try(l.board.SetAttention(true))
+	}
+	return func() {
+		cancelled()
+		signal.Stop(signals)
+		operators.Close()
+		os.Remove(filepath.Join(l.cfg.RunDir, control.SocketName))
+		if watcher != nil {
+			watcher.Close()
+		}
+	}, nil
+}
+
+func (l *loop) readSignals(signals <-chan os.Signal) {
+	for {
+		select {
+		case s := <-signals:
+			cause := "signal " + unix.SignalName(s.(unix.Signal))
+			switch s {
+			case unix.SIGTERM, unix.SIGQUIT:
+				l.post(evStop{stopDrain, cause})
+			case unix.SIGINT:
+				l.post(evStop{stopQuick, cause})
+			case unix.SIGHUP:
+				l.post(evReload{cause: cause})
+			case unix.SIGUSR1:
+				l.post(evReopen{cause: cause})
+			}
+			// SIGPIPE is only caught: a reader of the daemon's standard error who leaves must not take it with him.
+		case <-l.done:
+			return
+		}
+	}
+}
+
+// readBell waits for children that were asked to ring when they become busy.
+func (l *loop) readBell() {
+	fd, err := unix.FcntlInt(uintptr(l.bell), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		l.log.Error("cannot hear children ring", "err", os.NewSyscallError("fcntl", err))
+		return
+	}
+	f := os.NewFile(uintptr(fd), "bell")
+	go func() {
+		<-l.done
+		f.Close()
+	}()
+	buf := make([]byte, 8)
+	for {
+		if _, err := f.Read(buf); err != nil {
+			return
+		}
+		l.post(evRung{})
+	}
+}
+
+func (l *loop) watchFiles(w *reload.Watcher) {
+	for c := range w.Changes() {
+		cause := "files changed"
+		if len(c.Paths) > 0 {
+			cause = c.Paths[0] + " changed"
+		}
+		if n := len(c.Paths) - 1 + c.More; n > 0 {
+			cause = fmt.Sprintf("%s and %d more", cause, n)
+		}
+		l.post(evReload{cause: cause, auto: len(c.Paths) == 1 && c.Paths[0] == l.program})
+	}
+}
+
+// serveOperators answers those who steer the daemon from outside.
+func (l *loop) serveOperators(ln *net.UnixListener) {
+	free := make(chan struct{}, maxOperators)
+	for {
+		free <- struct{}{}
+		c, err := ln.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			<-free
+			l.log.Error("control socket", "err", err)
+			return
+		}
+		go func() {
+			defer func() { <-free }()
+			defer c.Close()
+			l.serveOperator(c)
+		}()
+	}
+}
+
+func (l *loop) serveOperator(c *net.UnixConn) {
+	req, peer, err := control.Receive(c)
+	if err != nil {
+		l.log.Warn("operator refused", "uid", peer.UID, "pid", peer.PID, "err", err)
+		control.Answer(c, control.Reply{Error: err.Error()})
+		return
+	}
+	l.log.Info("operator", "verb", req.Verb, "uid", peer.UID, "pid", peer.PID)
+	cause := fmt.Sprintf("operator %d", peer.UID)
+	answer := make(chan error, 1)
+	reply := func(err error) { answer <- err }
+	switch req.Verb {
+	case control.VerbStop:
+		mode := stopDrain
+		if req.Quick {
+			mode = stopQuick
+		}
+		l.post(evStop{mode, cause})
+		answer <- nil
+	case control.VerbReload:
+		l.post(evReload{cause: cause, reply: reply})
+	case control.VerbReopen:
+		l.post(evReopen{cause, reply})
+	}
+	select {
+	case err = <-answer:
+	case <-l.done:
+		select {
+		case err = <-answer:
+		default:
+			err = errors.New("the daemon has stopped")
+		}
+	}
+	if err != nil {
+		control.Answer(c, control.Reply{Error: err.Error()})
+		return
+	}
+	control.Answer(c, control.Reply{OK: true})
+}

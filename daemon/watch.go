@@ -1,0 +1,124 @@
+package daemon
+
+import (
+	"time"
+
+	"github.com/brooddaemon/brood/netmon"
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+const (
+	// sweepEvery is how often the kernel's tables are looked at while somebody is busy. The children's own eyes are
+	// immediate; this is the check on them, and the only one for a child that is stopped.
+	sweepEvery = 250 * time.Millisecond
+	// sweepShare bounds the cost: after a look that took d, the next one waits 50 d, which is two per cent of a processor.
+	sweepShare = 50
+	// complainEvery limits how often the same trouble is logged.
+	complainEvery = time.Minute
+)
+
+// A watch looks at the connections of busy children in the kernel's tables. While nobody is busy it rests, and the
+// next child that becomes busy rings.
+type watch struct {
+	p          *Parent
+	ports      []uint16
+	timer      *time.Timer
+	active     bool // somebody was busy at the last look
+	sweeping   bool
+	requests   chan []int // pids
+	complained time.Time
+}
+
+func newWatch(p *Parent) *watch {
+	w := &watch{p: p, timer: time.NewTimer(time.Hour), requests: make(chan []int, 1)}
+	w.timer.Stop()
+	for _, l := range p.listeners {
+		if l.network == "tcp" {
+			w.ports = append(w.ports, l.port)
+		}
+	}
+	return w
+}
+
+// run does the looking, on a goroutine of its own: a full table takes a while.
+func (w *watch) run() {
+	m := netmon.NewMonitor(netmon.DefaultFS, nil)
+	for {
+		select {
+		case pids := <-w.requests:
+			begun := time.Now()
+			lost, err := m.Poll(nil, w.ports, pids)
+			w.p.post(evSwept{lost, time.Since(begun), err})
+		case <-w.p.done:
+			return
+		}
+	}
+}
+
+// due returns the channel on which the next look is due; nil while there is none.
+func (w *watch) due() <-chan time.Time {
+	if !w.active || w.sweeping {
+		return nil
+	}
+	return w.timer.C
+}
+
+// begin starts looking: a child has become busy.
+func (w *watch) begin(b *scoreboard.Board) {
+	if w.active || len(w.ports) == 0 {
+		return
+	}
+	w.active = true
+	b.SetAttention(false)
+	w.timer.Reset(sweepEvery)
+}
+
+func (w *watch) sweep(processes map[int]*process) {
+	pids := make([]int, 0, len(processes))
+	for _, proc := range processes {
+		pids = append(pids, proc.pid)
+	}
+	w.sweeping = true
+	w.requests <- pids
+}
+
+// next plans the look after one that took d, or rests if nobody is busy.
+func (w *watch) next(b *scoreboard.Board, d time.Duration) {
+	w.sweeping = false
+	if w.rest(b) {
+		w.active = false
+		return
+	}
+	w.timer.Reset(max(sweepEvery, sweepShare*d))
+}
+
+// rest asks to be rung for and reports whether nobody is busy. It looks after it has asked: who becomes busy later
+// rings.
+func (w *watch) rest(b *scoreboard.Board) bool {
+	if anyBusy(b) {
+		return false
+	}
+	b.SetAttention(true)
+	if anyBusy(b) {
+		b.SetAttention(false)
+		return false
+	}
+	return true
+}
+
+func anyBusy(b *scoreboard.Board) bool {
+	for i := range b.Slots() {
+		if h, err := b.Look(i); err == nil && h.State.Busy() {
+			return true
+		}
+	}
+	return false
+}
+
+// complain logs that the tables cannot be read.
+func (w *watch) complain(err error) {
+	if now := time.Now(); now.Sub(w.complained) > complainEvery {
+		w.complained = now
+		w.p.log.Warn("cannot look at the connections of children; their own eyes remain", "err", err)
+	}
+}
