@@ -1,0 +1,185 @@
+package serve
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/brooddaemon/brood/daemon"
+)
+
+// HTTP returns a main loop that serves srv on every address the daemon listens on; over TLS if srv.TLSConfig has
+// certificates.
+//
+// A request is a job: its method and path stand on the scoreboard, and its context ends when its client has left and
+// the policy is to cancel. (net/http ends it on its own account, too, whenever it sees the client leave.) At
+// Concurrency 1 connections are not kept alive, because an idle client must not own a child; otherwise a kept
+// connection counts as a job only while a request runs on it.
+//
+// A draining child loses nothing: it answers what still comes on kept connections with Connection: close, and closes
+// idle ones only after Config.LingerTimeout. (http.Server.Shutdown would drop requests that are already on their way:
+// golang/go#36819.) srv is changed: its Handler, ConnState, ConnContext and keep-alive setting are wrapped.
+func HTTP(srv *http.Server) func(context.Context, *daemon.Child) error {
+	return func(ctx context.Context, c *daemon.Child) error {
+		ls, err := c.Listeners()
+		if errors.Is(err, daemon.ErrDraining) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		h := &httpLoop{srv: srv, linger: c.LingerTimeout(), single: c.Concurrency() == 1,
+			open: map[net.Conn]bool{}, changed: make(chan struct{}, 1)}
+		h.wrap()
+		failed := make(chan error, len(ls))
+		for _, l := range ls {
+			go func() {
+				if srv.TLSConfig != nil && (len(srv.TLSConfig.Certificates) > 0 || srv.TLSConfig.GetCertificate != nil) {
+					failed <- srv.ServeTLS(l, "", "")
+				} else {
+					failed <- srv.Serve(l)
+				}
+			}()
+		}
+		select {
+		case <-ctx.Done():
+		case err := <-failed:
+			if ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+				return err
+			}
+		}
+		h.drain()
+		return nil
+	}
+}
+
+// An httpLoop follows the connections of one server.
+type httpLoop struct {
+	srv     *http.Server
+	linger  time.Duration
+	single  bool // one job per child
+	mu      sync.Mutex
+	open    map[net.Conn]bool // true: no request runs on it
+	drained bool
+	changed chan struct{} // a connection was closed or became idle
+}
+
+// connKey finds the connection in a request's context.
+type connKey struct{}
+
+func (h *httpLoop) wrap() {
+	handler, connState, connContext := h.srv.Handler, h.srv.ConnState, h.srv.ConnContext
+	if handler == nil {
+		handler = http.DefaultServeMux
+	}
+	if h.single {
+		h.srv.SetKeepAlivesEnabled(false)
+	}
+	h.srv.ConnContext = func(ctx context.Context, nc net.Conn) context.Context {
+		if connContext != nil {
+			ctx = connContext(ctx, nc)
+		}
+		return context.WithValue(ctx, connKey{}, job(nc))
+	}
+	h.srv.ConnState = func(nc net.Conn, st http.ConnState) {
+		h.follow(nc, st)
+		if connState != nil {
+			connState(nc, st)
+		}
+	}
+	h.srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h.draining() && r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close")
+		}
+		conn, _ := r.Context().Value(connKey{}).(*daemon.Conn)
+		if conn == nil {
+			handler.ServeHTTP(w, r)
+			return
+		}
+		conn.Describe(r.Method + " " + r.URL.Path)
+		ctx, cancel := context.WithCancelCause(r.Context())
+		defer cancel(context.Canceled)
+		of := conn.Context()
+		stop := context.AfterFunc(of, func() { cancel(context.Cause(of)) })
+		defer stop()
+		// What is left is to send the answer; who leaves when he has it was served.
+		defer conn.Finish()
+		handler.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// job finds the daemon's connection beneath TLS.
+func job(nc net.Conn) *daemon.Conn {
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	conn, _ := nc.(*daemon.Conn)
+	return conn
+}
+
+// follow keeps the list of open connections, and makes a kept connection count as a job only while it has a request.
+func (h *httpLoop) follow(nc net.Conn, st http.ConnState) {
+	conn := job(nc)
+	switch {
+	case conn == nil || h.single: // the connection is the job
+	case st == http.StateActive:
+		conn.Busy()
+	case st == http.StateNew, st == http.StateIdle:
+		conn.Idle()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch st {
+	case http.StateClosed, http.StateHijacked:
+		delete(h.open, nc)
+	default:
+		// A new connection has not asked for anything yet: for a drain it is as idle as a kept one.
+		h.open[nc] = st == http.StateNew || st == http.StateIdle
+	}
+	select {
+	case h.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (h *httpLoop) draining() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.drained
+}
+
+// drain returns when no connection is left. Nothing is accepted any more.
+func (h *httpLoop) drain() {
+	h.mu.Lock()
+	h.drained = true
+	h.mu.Unlock()
+	linger := time.NewTimer(h.linger)
+	defer linger.Stop()
+	expired := false
+	for {
+		var late []net.Conn
+		h.mu.Lock()
+		for nc, idle := range h.open {
+			if expired && idle {
+				late = append(late, nc)
+			}
+		}
+		left := len(h.open)
+		h.mu.Unlock()
+		if left == 0 {
+			return
+		}
+		for _, nc := range late {
+			nc.Close()
+		}
+		select {
+		case <-h.changed:
+		case <-linger.C:
+			expired = true
+		}
+	}
+}
