@@ -1,0 +1,136 @@
+// Brood looks at running daemons and steers them.
+//
+//	brood status  DIR|NAME|PID    what every child is doing
+//	brood reload  DIR|NAME|PID    start a new generation of children, wait until it serves
+//	brood stop    DIR|NAME|PID    finish the running jobs and stop, wait until the daemon is gone
+//	brood reopen  DIR|NAME|PID    reopen the log files
+//
+// A daemon is named by its run directory, by its name, or by the process id of its parent or of a child. Exit status: 0
+// it is as wanted, 1 it failed or the daemon does not run, 2 the command line is wrong, 3 it took too long.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// Exit statuses.
+const (
+	exitFine    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitTimeout = 3
+)
+
+// errTimeout is returned by a command that has waited long enough.
+var errTimeout = errors.New("timeout")
+
+// A command is one verb.
+type command struct {
+	name  string
+	about string
+	run   func(t target, o options, out io.Writer) error
+	flags func(fs *flag.FlagSet, o *options)
+}
+
+// options are the flags of all commands; each defines those it has.
+type options struct {
+	json    bool
+	quick   bool
+	timeout time.Duration
+}
+
+func waiting(limit time.Duration) func(*flag.FlagSet, *options) {
+	return func(fs *flag.FlagSet, o *options) {
+		fs.DurationVar(&o.timeout, "timeout", limit, "how long to wait for the effect")
+	}
+}
+
+var commands = []command{
+	{"status", "what every child is doing", status, func(fs *flag.FlagSet, o *options) {
+		fs.BoolVar(&o.json, "json", false, "print JSON")
+	}},
+	{"reload", "start a new generation of children and wait until it serves", reload, waiting(time.Minute)},
+	{"stop", "finish the running jobs, stop, and wait until the daemon is gone", stop, func(fs *flag.FlagSet, o *options) {
+		waiting(time.Minute)(fs, o)
+		fs.BoolVar(&o.quick, "quick", false, "cancel the running jobs")
+	}},
+	{"reopen", "reopen the log files", reopen, waiting(10 * time.Second)},
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, out, errw io.Writer) int {
+	if len(args) == 0 {
+		usage(errw)
+		return exitUsage
+	}
+	if args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
+		usage(out)
+		return exitFine
+	}
+	for _, c := range commands {
+		if c.name == args[0] {
+			return c.call(args[1:], out, errw)
+		}
+	}
+	fmt.Fprintf(errw, "brood: unknown command %q\n", args[0])
+	usage(errw)
+	return exitUsage
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "usage: brood COMMAND [flags] DIR|NAME|PID\n\n")
+	for _, c := range commands {
+		fmt.Fprintf(w, "  %-8s %s\n", c.name, c.about)
+	}
+	fmt.Fprint(w, "\nA daemon is named by its run directory, its name, or the process id of its parent or of a child.\n"+
+		"brood COMMAND -h lists a command's flags.\n")
+}
+
+func (c command) call(args []string, out, errw io.Writer) int {
+	var o options
+	fs := flag.NewFlagSet("brood "+c.name, flag.ContinueOnError)
+	fs.SetOutput(errw)
+	fs.Usage = func() {
+		fmt.Fprintf(errw, "usage: brood %s [flags] DIR|NAME|PID\n%s\n", c.name, c.about)
+		fs.PrintDefaults()
+	}
+	c.flags(fs, &o)
+	// Flags may stand before and behind the daemon's name.
+	var names []string
+	for {
+		err := fs.Parse(args)
+		if errors.Is(err, flag.ErrHelp) {
+			return exitFine
+		}
+		if err != nil {
+			return exitUsage
+		}
+		if fs.NArg() == 0 {
+			break
+		}
+		names, args = append(names, fs.Arg(0)), fs.Args()[1:]
+	}
+	if len(names) != 1 {
+		fs.Usage()
+		return exitUsage
+	}
+	t, err := find(names[0])
+	if err == nil {
+		err = c.run(t, o, out)
+	}
+	switch {
+	case err == nil:
+		return exitFine
+	case errors.Is(err, errTimeout):
+		fmt.Fprintf(errw, "brood: %s: %v\n", c.name, err)
+		return exitTimeout
+	}
+	fmt.Fprintf(errw, "brood: %s: %v\n", c.name, err)
+	return exitFailed
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/brooddaemon/brood/internal/logs"
+	"github.com/brooddaemon/brood/internal/pidfile"
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+// status prints the scoreboard. It asks nobody: the file is there even if every child is busy and the parent hangs.
+func status(t target, o options, out io.Writer) error {
+	s, err := scoreboard.Read(t.board())
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("not running: there is no %s", t.board())
+	}
+	if err != nil {
+		return err
+	}
+	running := pidfile.Identity{PID: s.PID, Start: s.Start, BootID: s.BootID}.Alive()
+	if o.json {
+		enc := json.NewEncoder(out)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(struct {
+			Running bool `json:"running"`
+			*scoreboard.Snapshot
+		}{running, s}); err != nil {
+			return err
+		}
+	} else {
+		printTable(s, running, time.Now(), out)
+	}
+	if !running {
+		return fmt.Errorf("not running: its parent, process %d, is gone", s.PID)
+	}
+	return nil
+}
+
+func printTable(s *scoreboard.Snapshot, running bool, now time.Time, out io.Writer) {
+	state := s.State
+	if !running {
+		state = "dead"
+	}
+	fmt.Fprintf(out, "%s: %s, generation %d", logs.Escape(s.Name), logs.Escape(state), s.Generation)
+	if s.Rolling != 0 {
+		fmt.Fprintf(out, " (%d is coming)", s.Rolling)
+	}
+	fmt.Fprintf(out, ", pid %d, up %s", s.PID, age(now, s.Created))
+	if s.Listen != "" {
+		fmt.Fprintf(out, ", listening on %s", logs.Escape(s.Listen))
+	}
+	fmt.Fprintln(out)
+	done := s.Done
+	for _, c := range s.Children {
+		done += c.Done
+	}
+	fmt.Fprintf(out, "children %d of %d wanted, %d born, %d died, %d killed; jobs done %d, clients lost %d\n",
+		len(s.Children), s.Want, s.Born, s.Died, s.Killed, done, s.Lost)
+	if !s.ReloadAt.IsZero() {
+		result := "done"
+		if !s.ReloadOK {
+			result = "FAILED"
+		}
+		fmt.Fprintf(out, "last reload %s %s ago: %s\n", result, age(now, s.ReloadAt), logs.Escape(firstLine(s.Reload)))
+	}
+	fmt.Fprintln(out)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "SLOT\tPID\tGEN\tSTATE\tSINCE\tDONE\tJOB\tCLIENT\tWHAT\tBORN\tBECAUSE")
+	for _, c := range s.Children {
+		job, client, what := "-", "-", "-"
+		switch {
+		case c.Torn:
+			what = "unknown: stopped while writing"
+		case c.Job != 0:
+			job, client, what = fmt.Sprint(c.Job), logs.Escape(c.Client), logs.Escape(c.Text)
+		}
+		if c.Running > 1 {
+			what += fmt.Sprintf(" (and %d more)", c.Running-1)
+		}
+		fmt.Fprintf(w, "%d\t%d\t%d\t%c %s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", c.Slot, c.PID, c.Generation, letter(c.State), c.State,
+			age(now, c.Since), c.Done, job, orDash(client), orDash(what), age(now, c.Born), logs.Escape(c.Cause))
+	}
+	w.Flush()
+}
+
+// letter keeps a child that writes nonsense into its state from writing to a terminal.
+func letter(s scoreboard.State) rune {
+	if s.String() == "unknown" {
+		return '?'
+	}
+	return rune(s)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+func age(now, then time.Time) string {
+	if then.IsZero() {
+		return "-"
+	}
+	d := max(now.Sub(then), 0)
+	switch {
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	case d < time.Minute:
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
