@@ -225,17 +225,24 @@ func (c *Child) listen() {
 // orphan ends a child whose parent has died: at once if it has no work, else when its work is done, within
 // DrainTimeout.
 func (c *Child) orphan() {
+	time.AfterFunc(c.cfg.DrainTimeout, c.vanish)
 	c.mu.Lock()
 	c.orphaned = true
 	c.settled.Broadcast()
-	busy := len(c.jobs) > 0
 	c.mu.Unlock()
 	c.drain(ErrParentGone)
-	grace := orphanGrace
-	if busy {
-		grace = c.cfg.DrainTimeout
+	c.mu.Lock()
+	for c.finishing > 0 {
+		c.idle.Wait()
 	}
-	time.Sleep(grace)
+	c.mu.Unlock()
+	// The main loop and ChildFinish get a moment to return by themselves.
+	time.Sleep(orphanGrace)
+	c.vanish()
+}
+
+// vanish ends this process and those that its jobs have left behind.
+func (c *Child) vanish() {
 	endGroup()
 	os.Exit(exitFailed)
 }
