@@ -67,7 +67,7 @@ func (m *Monitor) reportReset(dst []Lost) []Lost {
 		m.fail(err)
 		return dst
 	}
-	m.fold(rows, false)
+	m.fold(rows)
 
 	// A socket also leaves the table when our process shut down its side and the
 	// client then closed: TIME_WAIT takes over its addresses while the descriptor

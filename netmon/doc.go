@@ -40,7 +40,7 @@
 //   - A half-close (shutdown(SHUT_WR), `nc -N`) looks exactly like a close; it is
 //     reported as [Closed].
 //   - An MPTCP connection's row stays ESTABLISHED after its client has left, so
-//     it is not noticed. Listeners can switch MPTCP off
+//     that is not noticed. Go's listeners accept MPTCP unless told not to
 //     (net.ListenConfig.SetMultipathTCP).
 //   - A connection opened and reset between two looks was never seen, and is
 //     missed. One opened and closed between two looks is found.

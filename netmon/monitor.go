@@ -107,7 +107,7 @@ func (m *Monitor) Poll(dst []Lost, ports []uint16, pids []int) ([]Lost, error) {
 	m.rows = rows
 	m.round++
 	m.suspects = m.suspects[:0]
-	m.fold(rows, true)
+	m.fold(rows)
 	m.verify()
 	m.search()
 	dst = m.reportClosed(dst)
@@ -115,9 +115,8 @@ func (m *Monitor) Poll(dst []Lost, ports []uint16, pids []int) ([]Lost, error) {
 	return dst, m.err
 }
 
-// fold brings the entries up to what rows show. It remembers connections that are new
-// only if add is set.
-func (m *Monitor) fold(rows []Conn, add bool) {
+// fold brings the entries up to what rows show.
+func (m *Monitor) fold(rows []Conn) {
 	for i := range rows {
 		r := &rows[i]
 		if r.Inode == 0 || !watched.Has(r.State) {
@@ -125,13 +124,20 @@ func (m *Monitor) fold(rows []Conn, add bool) {
 		}
 		ourEnd := r.State != Established && r.State != CloseWait
 		at, known := m.index[r.Inode]
-		if known && (m.entries[at].local != r.Local || m.entries[at].foreign != r.Remote) {
+		if known && m.entries[at].pair() != [2]netip.AddrPort{r.Local, r.Remote} {
+			if m.entries[at].seen == m.round {
+				// Two rows for one socket are two paths of an MPTCP connection
+				// (net/mptcp/protocol.c, mptcp_sock_graft). The end of a path is
+				// not the end of the connection.
+				m.entries[at].phase = ours
+				continue
+			}
 			// The kernel's counter of inodes has come round. It is another socket.
 			m.remove(at)
 			known = false
 		}
 		if !known {
-			if !add || ourEnd {
+			if ourEnd {
 				continue
 			}
 			at = len(m.entries)
