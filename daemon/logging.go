@@ -27,14 +27,21 @@ func (p *Parent) openLogs() (err error) {
 		if p.errors, err = p.openLog(p.cfg.ErrorLog, os.Stderr, errorWait); err != nil {
 			return fmt.Errorf("error log: %w", err)
 		}
-		p.log = slog.New(slog.NewTextHandler(p.errors, nil))
+		// A child may wait for a slow disk, the loop may not.
+		p.log = slog.New(slog.NewTextHandler(p.errors.Hasty(), nil))
+		p.childLog = slog.New(slog.NewTextHandler(p.errors, nil)).With("source", "child")
+	} else {
+		p.childLog = p.log.With("source", "child")
 	}
-	if p.cfg.AccessLog != "" {
+	switch {
+	case p.cfg.AccessLog == "":
+	case p.cfg.AccessLog == p.cfg.ErrorLog && p.errors != nil:
+		p.access = p.errors // one file has one writer
+	default:
 		if p.access, err = p.openLog(p.cfg.AccessLog, os.Stdout, 0); err != nil {
 			return fmt.Errorf("access log: %w", err)
 		}
 	}
-	p.childLog = p.log.With("source", "child")
 	return nil
 }
 
@@ -56,10 +63,11 @@ func (p *Parent) openLog(path string, std io.Writer, wait time.Duration) (*logs.
 // reopenLogs opens the files anew, after somebody has moved them away. It waits for what is queued before.
 func (p *Parent) reopenLogs() error {
 	var err error
-	for _, w := range []*logs.Writer{p.errors, p.access} {
-		if w != nil {
-			err = errors.Join(err, w.Reopen())
-		}
+	if p.errors != nil {
+		err = p.errors.Reopen()
+	}
+	if p.access != nil && p.access != p.errors {
+		err = errors.Join(err, p.access.Reopen())
 	}
 	return err
 }

@@ -27,6 +27,7 @@ type File struct {
 	size       int64
 	nextRotate time.Time // after a failed rotation: not before
 	failed     uint64
+	lastStamp  time.Time // in the name of the last old file
 	complaints complaints
 }
 

@@ -1,8 +1,7 @@
 package logs
 
 import (
-	"bufio"
-	"errors"
+	"bytes"
 	"fmt"
 	"io"
 )
@@ -16,6 +15,8 @@ const cutMark = " [cut]"
 // readSize is the read buffer of one pipe. A parent has several pipes for each child, so it is small; what a full line needs
 // beyond it is taken only when such a line comes, and given back.
 const readSize = 8 << 10
+
+var cr = []byte{'\r'}
 
 // Lines cuts the bytes of r into lines and gives each to emit, until the end of r.
 //
@@ -32,17 +33,14 @@ func Lines(r io.Reader, max int, emit func(line []byte)) error {
 		max = MaxLine
 	}
 	c := cutter{max: max, emit: emit}
-	br := bufio.NewReaderSize(r, readSize)
-	for {
-		part, err := br.ReadSlice('\n')
-		switch {
-		case err == nil:
-			c.add(part[:len(part)-1])
-			c.end()
-		case errors.Is(err, bufio.ErrBufferFull):
-			c.add(part)
-		default:
-			c.add(part)
+	buf := make([]byte, readSize)
+	for empty := 0; empty < 100; empty++ {
+		n, err := r.Read(buf)
+		if n > 0 {
+			empty = 0
+			c.feed(buf[:n])
+		}
+		if err != nil {
 			if c.begun {
 				c.end()
 			}
@@ -52,6 +50,7 @@ func Lines(r io.Reader, max int, emit func(line []byte)) error {
 			return fmt.Errorf("read lines: %w", err)
 		}
 	}
+	return fmt.Errorf("read lines: %w", io.ErrNoProgress)
 }
 
 // cutter puts one line together from parts.
@@ -62,6 +61,24 @@ type cutter struct {
 	line  []byte // never longer than max+1: a carriage return may follow the last byte
 	begun bool   // part of a line has come
 	over  bool   // it was too long and has been delivered; the rest is to be dropped
+}
+
+// feed takes what has been read.
+func (c *cutter) feed(b []byte) {
+	for {
+		i := bytes.IndexByte(b, '\n')
+		if i < 0 {
+			c.add(b)
+			return
+		}
+		if !c.begun && i <= c.max { // the usual case: the whole line is in the read buffer
+			c.emit(bytes.TrimSuffix(b[:i], cr))
+		} else {
+			c.add(b[:i])
+			c.end()
+		}
+		b = b[i+1:]
+	}
 }
 
 // add appends part, which holds no newline, to the line.
@@ -81,11 +98,7 @@ func (c *cutter) add(part []byte) {
 // end delivers the line, unless it has been, and begins the next.
 func (c *cutter) end() {
 	if !c.over {
-		line := c.line
-		if n := len(line); n > 0 && line[n-1] == '\r' {
-			line = line[:n-1]
-		}
-		if len(line) > c.max {
+		if line := bytes.TrimSuffix(c.line, cr); len(line) > c.max {
 			c.cut()
 		} else {
 			c.emit(line)

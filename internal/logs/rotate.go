@@ -43,6 +43,11 @@ const (
 
 	// rotatePause is how long a failed rotation is not tried again. Meanwhile the file grows.
 	rotatePause = time.Second
+
+	// maxAhead is how far the name of an old file may be ahead of the clock, to keep the order of rotations that come more
+	// than once in a millisecond: lumberjack removes by name, and the names it has freed would be given out again. More than
+	// this is a clock that was set back, and is followed.
+	maxAhead = time.Second
 )
 
 func (r Rotate) maxBytes() int64 {
@@ -90,13 +95,18 @@ func (f *File) putAside(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	backup, err := freeName(f.path, now)
+	stamp := now.Round(0) // without its monotonic part: names go by the wall clock, and so does this comparison
+	if ahead := f.lastStamp.Sub(stamp); ahead >= 0 && ahead < maxAhead {
+		stamp = f.lastStamp.Add(time.Millisecond)
+	}
+	backup, stamp, err := freeName(f.path, stamp)
 	if err != nil {
 		return err
 	}
 	if err := os.Rename(f.path, backup); err != nil {
 		return err
 	}
+	f.lastStamp = stamp
 	if err := f.open(); err != nil {
 		if f.held != nil {
 			// Still the old file: give it its name back, if nobody has taken that. If not, it goes on under the new one.
@@ -121,21 +131,20 @@ func (f *File) inherit(old os.FileInfo) {
 	}
 }
 
-// freeName returns a name for the old file that no old file has, compressed or not. Two rotations in one millisecond, or a
-// clock that was set back, must not put one file over another.
-func freeName(path string, now time.Time) (string, error) {
+// freeName returns a name for the old file that no old file has, compressed or not, and the time in it. Two rotations in
+// one millisecond, or a clock that was set back, must not put one file over another.
+func freeName(path string, t time.Time) (string, time.Time, error) {
 	const tries = 10000
 	ext := filepath.Ext(path)
 	stem := strings.TrimSuffix(path, ext)
-	t := now.UTC()
 	for range tries {
-		name := fmt.Sprintf("%s-%s%s", stem, t.Format(backupTime), ext)
+		name := fmt.Sprintf("%s-%s%s", stem, t.UTC().Format(backupTime), ext)
 		if missing(name) && missing(name+".gz") {
-			return name, nil
+			return name, t, nil
 		}
 		t = t.Add(time.Millisecond)
 	}
-	return "", fmt.Errorf("no free name for the old file: %w", fs.ErrExist)
+	return "", t, fmt.Errorf("no free name for the old file: %w", fs.ErrExist)
 }
 
 func missing(name string) bool {

@@ -3,6 +3,7 @@ package logs
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -99,14 +100,24 @@ func lostText(n uint64) []byte {
 // It blocks for Queue.Wait at the longest, and not at all once the queue is known to be full: a stuck disk costs one wait and
 // not one for each record. A dropped record is no error, since an error would end an io.Copy or an io.MultiWriter that has
 // other things to do; see [Writer.Dropped]. After Close the error wraps os.ErrClosed.
-func (w *Writer) Write(p []byte) (int, error) {
+func (w *Writer) Write(p []byte) (int, error) { return w.write(p, w.q.Wait > 0) }
+
+// Hasty returns a view of w whose Write never blocks, for a caller who has no time at all: it drops the record at once if
+// there is no room.
+func (w *Writer) Hasty() io.Writer { return hasty{w} }
+
+type hasty struct{ w *Writer }
+
+func (h hasty) Write(p []byte) (int, error) { return h.w.write(p, false) }
+
+func (w *Writer) write(p []byte, wait bool) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	cost := len(p) + recordCost
-	if !w.room(cost) && !w.full && cost <= w.q.Bytes && w.q.Wait > 0 {
+	if !w.room(cost) && !w.full && cost <= w.q.Bytes && wait {
 		w.awaitRoom(cost)
 	}
 	switch {
@@ -246,7 +257,6 @@ func (w *Writer) Close() error {
 		w.mu.Unlock()
 		return nil
 	}
-	w.noticeLost()
 	w.closed = true
 	w.work.Signal()
 	w.wakeWaiters()
