@@ -60,7 +60,7 @@ func (p *pool) verdict(ev evVerdict) {
 }
 
 // revoke puts the job's serial where the child looks before it begins another one, and then tells the child. Which
-// comes first matters: see scoreboard.Slot.Begin.
+// comes first matters: see scoreboard.Slot.SetRunning.
 func (p *pool) revoke(m *member, r revocation) {
 	m.revoked = &r
 	p.do(actRevoke{m.who, r.serial})

@@ -129,7 +129,7 @@ func (c Claim) Check() error {
 	check := func(fd int, mode uint32, what string) error {
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != mode {
-			return fmt.Errorf("descriptor %d is not a %s: environment variable %s %w", fd, what, Var, errClaim)
+			return fmt.Errorf("descriptor %d is not %s: environment variable %s %w", fd, what, Var, errClaim)
 		}
 		return nil
 	}
@@ -138,10 +138,10 @@ func (c Claim) Check() error {
 		mode uint32
 		what string
 	}{
-		{ControlFD, unix.S_IFSOCK, "control socket"},
-		{BoardFD, unix.S_IFREG, "scoreboard"},
-		{BellFD, 0, "bell"},
-		{AccessFD, unix.S_IFIFO, "access log"},
+		{ControlFD, unix.S_IFSOCK, "a control socket"},
+		{BoardFD, unix.S_IFREG, "a scoreboard"},
+		{BellFD, 0, "a bell"},
+		{AccessFD, unix.S_IFIFO, "an access log"},
 	} {
 		if err := check(w.fd, w.mode, w.what); err != nil {
 			return err
@@ -149,7 +149,7 @@ func (c Claim) Check() error {
 	}
 	// One by one: the number may be anything, and is not worth any memory before the descriptors are seen.
 	for i := range c.Listeners {
-		if err := check(ListenFD+i, unix.S_IFSOCK, "listener"); err != nil {
+		if err := check(ListenFD+i, unix.S_IFSOCK, "a listener"); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,256 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A got is what Receive returns.
+type got struct {
+	Request
+	Peer
+	err error
+}
+
+// listen binds the socket in dir and serves each connection: it passes on what Receive says and sends the reply.
+func listen(t *testing.T, dir string, reply Reply) <-chan got {
+	t.Helper()
+	l, err := Listen(dir)
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	received := make(chan got, 100)
+	go func() {
+		for {
+			c, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				r, p, err := Receive(c)
+				if err != nil {
+					Answer(c, Reply{Error: err.Error()})
+				} else {
+					Answer(c, reply)
+				}
+				received <- got{r, p, err}
+			}()
+		}
+	}()
+	return received
+}
+
+// call is what an operator does.
+func call(t *testing.T, dir string, r Request) (Reply, error) {
+	t.Helper()
+	c, err := Dial(dir)
+	must(t, err)
+	defer c.Close()
+	if c.Peer != (Peer{os.Getpid(), os.Geteuid()}) {
+		t.Errorf("the daemon is %+v, want this process", c.Peer)
+	}
+	return c.Call(t.Context(), r)
+}
+
+// say sends raw bytes, ends the connection's way there if asked, and returns what comes back.
+func say(t *testing.T, dir, text string, end bool) string {
+	t.Helper()
+	c, err := Dial(dir)
+	must(t, err)
+	defer c.Close()
+	c.c.SetDeadline(time.Now().Add(20 * time.Second))
+	go func() {
+		io.WriteString(c.c, text)
+		if end {
+			c.c.CloseWrite()
+		}
+	}()
+	line, err := bufio.NewReader(c.c).ReadString('\n')
+	if err != nil {
+		t.Errorf("%.100q: no answer but %q, %v", text, line, err)
+	}
+	return line
+}
+
+func TestVerbs(t *testing.T) {
+	dir := openDir(t)
+	want := Reply{OK: true, Text: "done, \"quoted\"\n\x1b"}
+	received := listen(t, dir, want)
+	for _, r := range []Request{{Verb: VerbStop}, {Verb: VerbStop, Quick: true}, {Verb: VerbReload}, {Verb: VerbReopen}} {
+		reply, err := call(t, dir, r)
+		if reply != want || err != nil {
+			t.Errorf("%+v: answered %+v, %v", r, reply, err)
+		}
+		if g := <-received; g.err != nil || g.Request != r || g.Peer != (Peer{os.Getpid(), os.Geteuid()}) {
+			t.Errorf("%+v: received %+v", r, g)
+		}
+	}
+	for _, verb := range []string{"", "STOP", "halt", "stop ", strings.Repeat("x", 60_000)} {
+		reply, err := call(t, dir, Request{Verb: verb})
+		if reply.OK || err != nil || !strings.HasPrefix(reply.Error, `unknown verb "`+verb[:min(len(verb), 4000)]) {
+			t.Errorf("%.20q: answered %+v, %v", verb, reply, err)
+		}
+		if g := <-received; g.err == nil {
+			t.Errorf("%.20q: received %+v", verb, g)
+		}
+	}
+}
+
+func TestGarbage(t *testing.T) {
+	dir := openDir(t)
+	received := listen(t, dir, Reply{OK: true})
+	long := `{"verb":"stop","padding":"` + strings.Repeat("x", 64<<10) + `"}` + "\n"
+	for _, c := range []struct {
+		text string
+		end  bool
+	}{
+		{"\n", false},
+		{"stop\n", false},
+		{"GET / HTTP/1.1\r\n", false},
+		{"[]\n", false},
+		{"null\n", false},
+		{`{"verb":7}` + "\n", false},
+		{`{"verb":"stop"} {"verb":"stop"}` + "\n", false},
+		{`{"verb":"stop"`, true},
+		{`{"verb":"stop"}`, true}, // not a line
+		{"\xff\x00\x1b[2J\n", false},
+		{strings.Repeat("[", 60_000) + "\n", false},
+		{long, false},
+		{strings.Repeat("x", 1<<20), false}, // a line without an end
+		{"", true},
+	} {
+		begun := time.Now()
+		if line := say(t, dir, c.text, c.end); !strings.HasPrefix(line, `{"ok":false,"error":"`) {
+			t.Errorf("%.100q: answered %q", c.text, line)
+		}
+		if g := <-received; g.err == nil {
+			t.Errorf("%.100q: received %+v", c.text, g)
+		}
+		if d := time.Since(begun); d >= requestTime {
+			t.Errorf("%.100q: answered after %v: it was the time that ran out", c.text, d)
+		}
+	}
+	// What is long and still within the limit is taken.
+	line := say(t, dir, strings.Replace(long, strings.Repeat("x", 1000), "", 1), false)
+	if g := <-received; g.err != nil || g.Verb != VerbStop || line != `{"ok":true}`+"\n" {
+		t.Errorf("a line of %d bytes: received %+v, answered %q", len(long)-1000, g, line)
+	}
+}
+
+// Nobody holds up the daemon: neither who says nothing nor who says it slowly.
+func TestSlow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes five seconds")
+	}
+	t.Parallel()
+	dir := openDir(t)
+	received := listen(t, dir, Reply{OK: true})
+	silent, err := Dial(dir)
+	must(t, err)
+	defer silent.Close()
+	slow, err := Dial(dir)
+	must(t, err)
+	begun := time.Now()
+	go func() {
+		defer slow.Close()
+		for time.Since(begun) < 3*requestTime {
+			if _, err := io.WriteString(slow.c, " "); err != nil {
+				return
+			}
+			time.Sleep(requestTime / 50)
+		}
+	}()
+	for range 2 {
+		g := <-received
+		if d := time.Since(begun); !errors.Is(g.err, os.ErrDeadlineExceeded) || d < requestTime || d > 2*requestTime {
+			t.Errorf("after %v: %+v, want the end of its time after %v", d, g, requestTime)
+		}
+	}
+}
+
+// Whatever the daemon has to say, the operator gets a good part of it.
+func TestLongAnswer(t *testing.T) {
+	dir := openDir(t)
+	for _, c := range []string{"x", "\x00", "<", "\xff", "\u2028", "exited before it was ready: \n\t"} {
+		text := strings.Repeat(c, 1<<20/len(c))
+		listen(t, dir, Reply{Error: text, Text: text})
+		reply, err := call(t, dir, Request{Verb: VerbReload})
+		if err != nil {
+			t.Errorf("%q over and over: %v", c, err)
+			continue
+		}
+		if c != "\xff" && (!strings.HasPrefix(text, reply.Error[:4000]) || reply.Text != reply.Error) {
+			t.Errorf("%q over and over comes back as %.100q", c, reply.Error)
+		}
+		if len(reply.Error) < 4000 {
+			t.Errorf("%q over and over comes back with %d bytes", c, len(reply.Error))
+		}
+	}
+}
+
+// Call ends with its context, and with the daemon.
+func TestCallEnds(t *testing.T) {
+	dir := openDir(t)
+	l, err := Listen(dir)
+	must(t, err)
+	defer l.Close()
+	conns := make(chan *net.UnixConn, 10)
+	go func() {
+		for {
+			c, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			conns <- c
+		}
+	}()
+	dial := func() (*Client, *net.UnixConn) {
+		c, err := Dial(dir)
+		must(t, err)
+		t.Cleanup(func() { c.Close() })
+		return c, <-conns
+	}
+
+	c, server := dial()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := c.Call(ctx, Request{Verb: VerbReload}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("no answer in time: %v", err)
+	}
+	server.Close()
+
+	c, server = dial()
+	ctx, cancel = context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Call(ctx, Request{Verb: strings.Repeat("x", 1<<22)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled while nobody reads: %v", err)
+	}
+	server.Close()
+
+	for _, answer := range []string{"", `{"ok":tr`, "no JSON\n", strings.Repeat(" ", 1<<20)} {
+		c, server := dial()
+		go func() {
+			bufio.NewReader(server).ReadString('\n')
+			io.WriteString(server, answer)
+			server.Close()
+		}()
+		if r, err := c.Call(t.Context(), Request{Verb: VerbStop}); err == nil || !strings.HasPrefix(err.Error(), "the daemon gave no answer") {
+			t.Errorf("%.20q is taken for %+v, %v", answer, r, err)
+		}
+	}
+
+	// One that refuses without reading has said why.
+	c, server = dial()
+	must(t, Answer(server, Reply{Error: "not you"}))
+	server.Close()
+	if r, err := c.Call(t.Context(), Request{Verb: VerbStop}); err != nil || r.Error != "not you" {
+		t.Errorf("refused unread: %+v, %v", r, err)
+	}
+}

@@ -1,0 +1,79 @@
+package scoreboard
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+// besides measures the yardstick, a pwrite(2) of 64 bytes into the board's own file system, in the same run as op, and
+// reports how many of them one op costs.
+func besides(b *testing.B, board *Board, op func()) {
+	f, err := os.OpenFile(board.path+".yard", os.O_RDWR|os.O_CREATE, 0o600)
+	must(b, err)
+	defer os.Remove(f.Name())
+	defer f.Close()
+	var line [64]byte
+	var ours, yard time.Duration
+	for b.Loop() {
+		begun := time.Now()
+		for range 100 {
+			op()
+		}
+		between := time.Now()
+		for range 100 {
+			f.WriteAt(line[:], 0)
+		}
+		ours += between.Sub(begun)
+		yard += time.Since(between)
+	}
+	b.ReportMetric(float64(ours.Nanoseconds())/float64(100*b.N), "op-ns")
+	b.ReportMetric(float64(yard.Nanoseconds())/float64(100*b.N), "pwrite-ns")
+	b.ReportMetric(float64(ours)/float64(yard), "pwrites/op")
+	b.ReportMetric(0, "ns/op") // of both together: means nothing
+}
+
+// BenchmarkState is what a child pays to say that it has become busy.
+func BenchmarkState(b *testing.B) {
+	board := inMemory(b, 150)
+	s := attach(b, board, 70)
+	now := time.Now()
+	besides(b, board, func() { s.SetState(Working, now) })
+}
+
+// BenchmarkShow is what a child pays to describe a job.
+func BenchmarkShow(b *testing.B) {
+	board := inMemory(b, 150)
+	s := attach(b, board, 70)
+	r := recordOf(7)
+	besides(b, board, func() { s.Show(r) })
+}
+
+// BenchmarkSpare is a child's look at all the others.
+func BenchmarkSpare(b *testing.B) {
+	board := inMemory(b, 150)
+	s := attach(b, board, 70)
+	besides(b, board, func() { s.Spare() })
+}
+
+// BenchmarkLook is the parent's look at one busy child.
+func BenchmarkLook(b *testing.B) {
+	board := inMemory(b, 150)
+	attach(b, board, 70).Show(recordOf(7))
+	besides(b, board, func() { board.Look(70) })
+}
+
+// BenchmarkRead is a reader's snapshot of 150 busy children.
+func BenchmarkRead(b *testing.B) {
+	board := inMemory(b, 150)
+	for slot := range 150 {
+		must(b, board.Bear(slot, 1, "start", time.Now()))
+		must(b, board.SetPhase(slot, PhaseServing))
+		attach(b, board, slot).Show(recordOf(7))
+	}
+	besides(b, board, func() {
+		if s, err := Read(board.path); err != nil || len(s.Children) != 150 {
+			b.Fatal(s, err)
+		}
+	})
+}

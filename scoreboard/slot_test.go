@@ -1,0 +1,111 @@
+package scoreboard
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Spare counts who could take work, as far as parent and child agree on it.
+func TestSpare(t *testing.T) {
+	phases := []Phase{PhaseFree, PhaseStarting, PhaseServing, PhaseDraining, PhaseKilling, 99}
+	states := []State{Empty, Starting, Idle, Reading, Working, Cancelling, Draining, 0, 0xff}
+	b := create(t, len(phases)*len(states))
+	s := attach(t, b, 0)
+	want, slot := 0, 0
+	if n := s.Spare(); n != 0 {
+		t.Errorf("%d spare children in empty slots", n)
+	}
+	for _, p := range phases {
+		for _, st := range states {
+			must(t, b.Bear(slot, 1, "", time.Now()))
+			must(t, b.SetPhase(slot, p))
+			attach(t, b, slot).SetState(st, time.Now())
+			if (p == PhaseStarting || p == PhaseServing) && (st == Starting || st == Idle) {
+				want++
+			}
+			if n := s.Spare(); n != want {
+				t.Errorf("phase %d, state %q: %d spare children, want %d", p, st, n, want)
+			}
+			slot++
+		}
+	}
+	if want != 4 {
+		t.Errorf("%d spare children in all, want 4", want)
+	}
+}
+
+// mapped counts this process's mappings of a file.
+func mapped(t *testing.T, path string) int {
+	t.Helper()
+	maps, err := os.ReadFile("/proc/self/maps")
+	must(t, err)
+	return strings.Count(string(maps), path)
+}
+
+func TestDetach(t *testing.T) {
+	b := create(t, 1)
+	s, err := Attach(b.FD(), 0)
+	must(t, err)
+	if n := mapped(t, b.path); n != 1 {
+		t.Errorf("attached: %d mappings, want 1", n)
+	}
+	must(t, s.Detach())
+	if n := mapped(t, b.path); n != 0 {
+		t.Errorf("detached: %d mappings, want none", n)
+	}
+}
+
+// What a reader is shown is the parent's view where that is the stronger one.
+func TestShownState(t *testing.T) {
+	b := create(t, 1)
+	must(t, b.Bear(0, 1, "", time.Now()))
+	s := attach(t, b, 0)
+	if c := only(t, b.path); c.State != Starting {
+		t.Errorf("just born: %v", c.State)
+	}
+	for _, c := range []struct {
+		phase      Phase
+		said, want State
+	}{
+		{PhaseStarting, Idle, Starting},
+		{PhaseServing, Idle, Idle},
+		{PhaseServing, Reading, Reading},
+		{PhaseServing, Working, Working},
+		{PhaseServing, Cancelling, Cancelling},
+		{PhaseDraining, Idle, Draining},
+		{PhaseDraining, Working, Draining},
+		{PhaseDraining, Cancelling, Cancelling},
+		{PhaseKilling, Working, Draining},
+	} {
+		must(t, b.SetPhase(0, c.phase))
+		s.SetState(c.said, time.Now())
+		if got := only(t, b.path).State; got != c.want {
+			t.Errorf("phase %d and %v: shown as %v, want %v", c.phase, c.said, got, c.want)
+		}
+	}
+}
+
+func TestState(t *testing.T) {
+	for _, c := range []struct {
+		state State
+		word  string
+		busy  bool
+	}{
+		{'.', "empty", false},
+		{'S', "starting", false},
+		{'_', "idle", false},
+		{'R', "reading", true},
+		{'W', "working", true},
+		{'C', "cancelling", true},
+		{'G', "draining", false},
+		{0, "unknown", false},
+		{0x1b, "unknown", false},
+	} {
+		text, err := c.state.MarshalText()
+		if c.state.String() != c.word || string(text) != c.word || err != nil || c.state.Busy() != c.busy {
+			t.Errorf("%q: %s, %s, busy %v (%v); want %s, %v", byte(c.state), c.state, text, c.state.Busy(), err, c.word, c.busy)
+		}
+	}
+}
