@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -25,20 +26,31 @@ func adoptListener(c *Child, fd int) (*childListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inherited listener: %w", os.NewSyscallError("getsockname", err))
 	}
-	l := &childListener{fd: fd}
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		l.tcp = true
-		l.addr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)))
-	case *unix.SockaddrInet6:
-		l.tcp = true
-		l.addr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)))
-	case *unix.SockaddrUnix:
-		l.addr = &net.UnixAddr{Name: sa.Name, Net: "unix"}
-	default:
+	if u, ok := sa.(*unix.SockaddrUnix); ok {
+		return &childListener{fd: fd, addr: &net.UnixAddr{Name: u.Name, Net: "unix"}}, nil
+	}
+	ap := addrPort(sa)
+	if !ap.IsValid() {
 		return nil, fmt.Errorf("inherited listener %d is neither TCP nor Unix", fd)
 	}
-	return l, nil
+	return &childListener{fd: fd, tcp: true, addr: net.TCPAddrFromAddrPort(ap)}, nil
+}
+
+// addrPort is the address of an IP socket, zero for others.
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		a := netip.AddrFrom16(sa.Addr)
+		if a.Is4In6() {
+			a = a.Unmap()
+		} else if sa.ZoneId != 0 {
+			a = a.WithZone(strconv.Itoa(int(sa.ZoneId)))
+		}
+		return netip.AddrPortFrom(a, uint16(sa.Port))
+	}
+	return netip.AddrPort{}
 }
 
 // An acceptor waits for connections on some of the listeners.
@@ -85,14 +97,22 @@ func (c *Child) newAcceptor(ls []*childListener) (*acceptor, error) {
 // scarce is how long an acceptor that has run out of descriptors or memory lets others try.
 const scarce = 50 * time.Millisecond
 
+// An accepted is a connection as accept(2) gives it. The peer's address comes with it: getpeername(2) no longer knows it
+// if the client has reset the connection by now.
+type accepted struct {
+	fd   int
+	from *childListener
+	peer unix.Sockaddr
+}
+
 // accept waits for a connection, for which a token has been taken.
-func (a *acceptor) accept(ctx context.Context) (int, *childListener, error) {
+func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 	select {
 	case a.turn <- struct{}{}:
 	case <-a.c.draining:
-		return -1, nil, net.ErrClosed
+		return accepted{}, net.ErrClosed
 	case <-ctx.Done():
-		return -1, nil, ctx.Err()
+		return accepted{}, ctx.Err()
 	}
 	defer func() { <-a.turn }()
 	if ctx.Done() != nil {
@@ -102,15 +122,15 @@ func (a *acceptor) accept(ctx context.Context) (int, *childListener, error) {
 	var events [1]unix.EpollEvent
 	for {
 		if a.c.isDraining() {
-			return -1, nil, net.ErrClosed
+			return accepted{}, net.ErrClosed
 		}
 		if err := ctx.Err(); err != nil {
 			a.calm()
-			return -1, nil, err
+			return accepted{}, err
 		}
 		n, err := unix.EpollWait(a.epoll, events[:], -1)
 		if err != nil && err != unix.EINTR {
-			return -1, nil, os.NewSyscallError("epoll_wait", err)
+			return accepted{}, os.NewSyscallError("epoll_wait", err)
 		}
 		if n < 1 || events[0].Fd < 0 {
 			// Woken: either there is a reason, which the loop's head finds, or it was for an earlier waiter.
@@ -120,10 +140,10 @@ func (a *acceptor) accept(ctx context.Context) (int, *childListener, error) {
 			continue
 		}
 		l := a.listeners[events[0].Fd]
-		fd, _, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, peer, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch {
 		case err == nil:
-			return fd, l, nil
+			return accepted{fd, l, peer}, nil
 		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
 			a.c.complain("cannot accept for now: %v", err)
 			t := time.NewTimer(scarce)
@@ -134,7 +154,7 @@ func (a *acceptor) accept(ctx context.Context) (int, *childListener, error) {
 			}
 			t.Stop()
 		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EBADF), errors.Is(err, unix.ENOTSOCK):
-			return -1, nil, os.NewSyscallError("accept4", err)
+			return accepted{}, os.NewSyscallError("accept4", err)
 		}
 		// Anything else concerns one connection that came to nothing (accept(2), "Error handling").
 	}

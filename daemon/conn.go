@@ -23,12 +23,12 @@ import (
 // CloseWrite, ReadFrom and SyscallConn.
 type Conn struct {
 	net.Conn
-	c         *Child
-	inode     uint64
-	token     uint32 // the eye's
-	tcp       bool
-	first     scoreboard.State // of a job that begins on it
-	onClose   bool             // closing ends the job
+	c     *Child
+	inode uint64
+	token uint32 // the eye's
+	tcp   bool
+	peer  netip.AddrPort // of TCP
+	kind
 	shutWrite atomic.Bool
 	closed    sync.Once
 	closeErr  error
@@ -37,6 +37,13 @@ type Conn struct {
 	job  *job // nil: idle between two requests
 	ctx  context.Context
 	left *How // the client has left and no job was running
+}
+
+// A kind is how a connection's job begins and ends.
+type kind struct {
+	first   scoreboard.State // of a job that begins on it
+	onClose bool             // closing ends the job
+	await   bool             // nobody misses a client who leaves before he has asked for anything
 }
 
 // Conns accepts connections, one at a time, and is busy from the yield to the end of the loop's body; then the
@@ -51,7 +58,7 @@ type Conn struct {
 func (c *Child) Conns(ctx context.Context) iter.Seq[*Conn] {
 	return func(yield func(*Conn) bool) {
 		for {
-			conn, err := c.accept(ctx, c.everything, scoreboard.Working, false)
+			conn, err := c.accept(ctx, c.everything, kind{first: scoreboard.Working})
 			if err != nil {
 				return
 			}
@@ -68,18 +75,18 @@ func (conn *Conn) lend(yield func(*Conn) bool) bool {
 }
 
 // accept waits for room for a job and then for a connection on one of a's listeners.
-func (c *Child) accept(ctx context.Context, a *acceptor, first scoreboard.State, onClose bool) (*Conn, error) {
+func (c *Child) accept(ctx context.Context, a *acceptor, k kind) (*Conn, error) {
 	c.Ready()
 	for {
 		if err := c.acquire(ctx); err != nil {
 			return nil, err
 		}
-		fd, l, err := a.accept(ctx)
+		acc, err := a.accept(ctx)
 		if err != nil {
 			c.release()
 			return nil, err
 		}
-		conn, err := c.adopt(fd, l, first, onClose)
+		conn, err := c.adopt(acc, k)
 		if err != nil {
 			// One connection is lost, not the child.
 			c.release()
@@ -91,19 +98,19 @@ func (c *Child) accept(ctx context.Context, a *acceptor, first scoreboard.State,
 }
 
 // adopt makes a Conn of an accepted descriptor and begins its job.
-func (c *Child) adopt(fd int, l *childListener, first scoreboard.State, onClose bool) (*Conn, error) {
+func (c *Child) adopt(acc accepted, k kind) (*Conn, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		unix.Close(fd)
+	if err := unix.Fstat(acc.fd, &st); err != nil {
+		unix.Close(acc.fd)
 		return nil, os.NewSyscallError("fstat", err)
 	}
-	f := os.NewFile(uintptr(fd), "connection")
+	f := os.NewFile(uintptr(acc.fd), "connection")
 	nc, err := net.FileConn(f)
 	f.Close()
 	if err != nil {
 		return nil, err
 	}
-	conn := &Conn{Conn: nc, c: c, inode: st.Ino, tcp: l.tcp, first: first, onClose: onClose}
+	conn := &Conn{Conn: nc, c: c, inode: st.Ino, tcp: acc.from.tcp, peer: addrPort(acc.peer), kind: k}
 	j := c.begin(context.Background(), conn, "", true)
 	conn.job, conn.ctx = j, j.ctx
 	// After the job has begun: what the eye sees has a name then.
@@ -121,7 +128,8 @@ func (conn *Conn) Context() context.Context {
 	return conn.ctx
 }
 
-// Describe says on the scoreboard what the job on this connection is, cut at 192 bytes.
+// Describe says on the scoreboard what the job on this connection is, cut at 192 bytes. After Finish it says that there
+// is work again.
 func (conn *Conn) Describe(text string) {
 	conn.mu.Lock()
 	j := conn.job
@@ -165,18 +173,32 @@ func (conn *Conn) Busy() {
 //
 // Call it in a server of your own before Close or Idle; Conns and package serve do.
 func (conn *Conn) Finish() {
+	conn.check()
+	conn.Await()
+}
+
+// check tells whether the client has left by now.
+func (conn *Conn) check() {
+	if how, ok := conn.judge(conn.poll()); ok {
+		conn.c.eye.report(conn, how)
+	}
+}
+
+// Await says that the job waits for its client, who has not asked for anything, or not again: when he leaves he is not
+// missed. Describe ends that.
+func (conn *Conn) Await() {
 	conn.mu.Lock()
 	j := conn.job
 	conn.mu.Unlock()
 	if j == nil {
 		return
 	}
-	if how, ok := conn.judge(conn.poll()); ok {
-		conn.c.eye.report(conn, how)
-	}
 	conn.c.mu.Lock()
+	defer conn.c.mu.Unlock()
 	j.answered = true
-	conn.c.mu.Unlock()
+	if conn.c.shown == j.serial {
+		conn.c.show()
+	}
 }
 
 // finish closes the connection and ends its job.
@@ -205,6 +227,7 @@ func (conn *Conn) drop() *job {
 // Close closes the connection. If it came from one of Listeners its job is over then.
 func (conn *Conn) Close() error {
 	conn.closed.Do(func() {
+		conn.check()
 		conn.closeErr = conn.Conn.Close()
 		conn.c.eye.forget(conn)
 		if conn.onClose {
@@ -236,21 +259,29 @@ func (conn *Conn) SyscallConn() (syscall.RawConn, error) {
 	return conn.Conn.(syscall.Conn).SyscallConn()
 }
 
-// endpoints returns both addresses of a TCP connection, and the path of a Unix one.
-func (conn *Conn) endpoints() (local, foreign netip.AddrPort, path string) {
-	if l, ok := conn.LocalAddr().(*net.TCPAddr); ok {
-		return unmap(l.AddrPort()), unmap(conn.RemoteAddr().(*net.TCPAddr).AddrPort()), ""
+// RemoteAddr returns the client's address, also when the client has reset the connection before it was accepted.
+func (conn *Conn) RemoteAddr() net.Addr {
+	if conn.tcp {
+		return net.TCPAddrFromAddrPort(conn.peer)
 	}
-	return local, foreign, conn.LocalAddr().String()
+	return conn.Conn.RemoteAddr()
 }
 
-func unmap(ap netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+// endpoints returns both addresses of a TCP connection, and the path of a Unix one.
+func (conn *Conn) endpoints() (local, foreign netip.AddrPort, path string) {
+	switch a := conn.LocalAddr().(type) {
+	case *net.TCPAddr:
+		local = a.AddrPort()
+		return netip.AddrPortFrom(local.Addr().Unmap(), local.Port()), conn.peer, ""
+	case *net.UnixAddr:
+		path = a.Name
+	}
+	return local, conn.peer, path
 }
 
 func (conn *Conn) clientName() string {
-	if _, foreign, path := conn.endpoints(); path == "" {
-		return foreign.String()
+	if conn.tcp {
+		return conn.peer.String()
 	}
 	return "unix"
 }
@@ -260,29 +291,34 @@ func (conn *Conn) clientName() string {
 //
 // Accept waits while the child runs as many jobs as its Concurrency. The connection is a *Conn; its job begins with
 // Accept and ends with Close. Accept returns net.ErrClosed when the child drains.
-func (c *Child) Listeners() ([]net.Listener, error) {
-	var ls []net.Listener
+func (c *Child) Listeners() ([]*Listener, error) {
+	var ls []*Listener
 	for _, l := range c.listeners {
 		a, err := c.newAcceptor([]*childListener{l})
 		if err != nil {
 			return nil, err
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		ls = append(ls, &sharedListener{a, l.addr, ctx, cancel})
+		ls = append(ls, &Listener{a: a, addr: l.addr, ctx: ctx, cancel: cancel})
 	}
 	return ls, nil
 }
 
-// A sharedListener is an inherited listener as a net.Listener.
-type sharedListener struct {
+// A Listener is an inherited listening socket as a net.Listener.
+type Listener struct {
+	// Await makes every connection begin as if Conn.Await had been called: a client who leaves before Conn.Describe is not
+	// missed. For servers that know when a request begins.
+	Await bool
+
 	a      *acceptor
 	addr   net.Addr
 	ctx    context.Context
 	cancel context.CancelFunc
 }
 
-func (l *sharedListener) Accept() (net.Conn, error) {
-	conn, err := l.a.c.accept(l.ctx, l.a, scoreboard.Reading, true)
+// Accept waits for room for a job and then for a connection, a *Conn.
+func (l *Listener) Accept() (net.Conn, error) {
+	conn, err := l.a.c.accept(l.ctx, l.a, kind{first: scoreboard.Reading, onClose: true, await: l.Await})
 	if err != nil {
 		if l.ctx.Err() != nil || l.a.c.isDraining() {
 			err = net.ErrClosed
@@ -293,9 +329,10 @@ func (l *sharedListener) Accept() (net.Conn, error) {
 }
 
 // Close makes Accept return. The socket stays open for the other children.
-func (l *sharedListener) Close() error {
+func (l *Listener) Close() error {
 	l.cancel()
 	return nil
 }
 
-func (l *sharedListener) Addr() net.Addr { return l.addr }
+// Addr returns the address that the socket is bound to.
+func (l *Listener) Addr() net.Addr { return l.addr }

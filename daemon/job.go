@@ -86,7 +86,7 @@ func (c *Child) begin(ctx context.Context, conn *Conn, text string, token bool) 
 	ctx, cancel := context.WithCancelCause(ctx)
 	j := &job{ctx: ctx, cancel: cancel, conn: conn, text: text, state: scoreboard.Working, started: time.Now(), token: token}
 	if conn != nil {
-		j.state = conn.first
+		j.state, j.answered = conn.first, conn.await
 	}
 	c.mu.Lock()
 	c.serial++
@@ -181,7 +181,10 @@ func (c *Child) show() {
 	j := c.jobs[oldest]
 	rec := scoreboard.Record{Serial: j.serial, Started: j.started, Text: j.text}
 	if j.conn != nil {
-		rec.Inode, rec.Client = j.conn.inode, j.conn.clientName()
+		rec.Client = j.conn.clientName()
+		if !j.answered { // who leaves now was served, whoever sees it
+			rec.Inode = j.conn.inode
+		}
 	}
 	c.board.Show(rec)
 	state := j.state
@@ -196,7 +199,7 @@ func (c *Child) show() {
 func (c *Child) describe(j *job, text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	j.text, j.state = text, scoreboard.Working
+	j.text, j.state, j.answered = text, scoreboard.Working, false
 	if c.shown == j.serial {
 		c.show()
 	}

@@ -44,6 +44,10 @@ func (proc *process) readControl(p *Parent) {
 	buf := make([]byte, control.MaxMessage+1)
 	for {
 		n, err := proc.control.Read(buf)
+		if errors.Is(err, unix.ECONNRESET) {
+			// The child has ended without having read everything; what it said before is still to come (unix(7)).
+			continue
+		}
 		if err != nil || n == 0 {
 			return
 		}

@@ -70,14 +70,16 @@ func (p *pool) revoke(m *member, r revocation) {
 // settled ends a revocation: the job is over. The child leaves because of it, or it had ended in time and goes on.
 func (p *pool) settled(ev evSettled) {
 	m := p.find(ev.who)
-	if m == nil || m.revoked == nil || m.revoked.serial != ev.serial {
+	switch {
+	case m == nil || m.phase != scoreboard.PhaseServing && m.phase != scoreboard.PhaseDraining:
 		return
-	}
-	if ev.leaving {
-		killAt := p.now.Add(max(p.killGrace, 0))
+	case ev.leaving:
+		// Also if the slot has told already that the job is over: the child means it.
 		m.revoked, m.waiting = nil, nil
 		m.end = fmt.Sprintf("client of job %d has left", ev.serial)
-		p.setPhase(m, scoreboard.PhaseDraining, killAt)
+		p.setPhase(m, scoreboard.PhaseDraining, p.now.Add(max(p.killGrace, 0)))
+		return
+	case m.revoked == nil || m.revoked.serial != ev.serial:
 		return
 	}
 	m.revoked = nil

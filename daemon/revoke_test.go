@@ -123,6 +123,19 @@ func TestVerdictKillLeaving(t *testing.T) {
 	want(t, "killed, as it did not leave", len(w.killed), 1)
 }
 
+// The slot may tell that the job is over before the child says that it leaves because of it. That is no death.
+func TestVerdictKillLeavingLate(t *testing.T) {
+	w := newWorld(t).begin()
+	x := w.anyone(1)
+	w.step(evVerdict{x, Disconnect{Job: 7}, Kill})
+	w.step(evSettled{x, 7, false})
+	w.step(evSettled{x, 7, true})
+	w.step(evExited{who: x, status: "exit status 0"})
+	w.settle()
+	want(t, "died", w.p.status.Died, 0)
+	want(t, "serving", w.serving(1), 3)
+}
+
 // With several jobs in one child the revocations are settled one after the other.
 func TestVerdictKillTwice(t *testing.T) {
 	w := newWorld(t).begin()

@@ -17,7 +17,7 @@ import (
 //
 // A request is a job: its method and path stand on the scoreboard, and its context ends when its client has left and
 // the policy is to cancel. (net/http ends it on its own account, too, whenever it sees the client leave.) At
-// Concurrency 1 connections are not kept alive, because an idle client must not own a child; otherwise a kept
+// Concurrency 1 connections are not kept alive, because an idle client must not own a child, and HTTP/2 is off; otherwise a kept
 // connection counts as a job only while a request runs on it.
 //
 // A draining child loses nothing: it answers what still comes on kept connections with Connection: close, and closes
@@ -33,12 +33,13 @@ func HTTP(srv *http.Server) func(context.Context, *daemon.Child) error {
 			return err
 		}
 		h := &httpLoop{srv: srv, linger: c.LingerTimeout(), single: c.Concurrency() == 1,
-			open: map[net.Conn]bool{}, changed: make(chan struct{}, 1)}
+			open: map[net.Conn]bool{}, running: map[*daemon.Conn]int{}, changed: make(chan struct{}, 1)}
 		h.wrap()
 		failed := make(chan error, len(ls))
 		for _, l := range ls {
+			l.Await = true
 			go func() {
-				if srv.TLSConfig != nil && (len(srv.TLSConfig.Certificates) > 0 || srv.TLSConfig.GetCertificate != nil) {
+				if hasCertificate(srv.TLSConfig) {
 					failed <- srv.ServeTLS(l, "", "")
 				} else {
 					failed <- srv.Serve(l)
@@ -57,13 +58,18 @@ func HTTP(srv *http.Server) func(context.Context, *daemon.Child) error {
 	}
 }
 
+func hasCertificate(c *tls.Config) bool {
+	return c != nil && (len(c.Certificates) > 0 || c.GetCertificate != nil || c.GetConfigForClient != nil)
+}
+
 // An httpLoop follows the connections of one server.
 type httpLoop struct {
 	srv     *http.Server
 	linger  time.Duration
 	single  bool // one job per child
 	mu      sync.Mutex
-	open    map[net.Conn]bool // true: no request runs on it
+	open    map[net.Conn]bool    // true: no request runs on it
+	running map[*daemon.Conn]int // requests
 	drained bool
 	changed chan struct{} // a connection was closed or became idle
 }
@@ -78,6 +84,9 @@ func (h *httpLoop) wrap() {
 	}
 	if h.single {
 		h.srv.SetKeepAlivesEnabled(false)
+		// HTTP/2 would put many requests on one connection.
+		h.srv.Protocols = new(http.Protocols)
+		h.srv.Protocols.SetHTTP1(true)
 	}
 	h.srv.ConnContext = func(ctx context.Context, nc net.Conn) context.Context {
 		if connContext != nil {
@@ -92,7 +101,8 @@ func (h *httpLoop) wrap() {
 		}
 	}
 	h.srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if h.draining() && r.ProtoMajor == 1 {
+		if h.draining() {
+			// For HTTP/2 net/http makes a GOAWAY of it.
 			w.Header().Set("Connection", "close")
 		}
 		conn, _ := r.Context().Value(connKey{}).(*daemon.Conn)
@@ -100,16 +110,38 @@ func (h *httpLoop) wrap() {
 			handler.ServeHTTP(w, r)
 			return
 		}
+		h.begin(conn)
 		conn.Describe(r.Method + " " + r.URL.Path)
 		ctx, cancel := context.WithCancelCause(r.Context())
 		defer cancel(context.Canceled)
 		of := conn.Context()
 		stop := context.AfterFunc(of, func() { cancel(context.Cause(of)) })
 		defer stop()
-		// What is left is to send the answer; who leaves when he has it was served.
-		defer conn.Finish()
+		defer h.end(conn)
 		handler.ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+// begin counts a request in; there may be several on a connection of HTTP/2.
+func (h *httpLoop) begin(conn *daemon.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.running[conn]++
+}
+
+// end counts a request out. When it was the last one, what is left is to send the answer: who leaves when he has it was
+// served.
+func (h *httpLoop) end(conn *daemon.Conn) {
+	h.mu.Lock()
+	h.running[conn]--
+	last := h.running[conn] == 0
+	if last {
+		delete(h.running, conn)
+	}
+	h.mu.Unlock()
+	if last {
+		conn.Finish()
+	}
 }
 
 // job finds the daemon's connection beneath TLS.
