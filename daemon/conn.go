@@ -33,10 +33,9 @@ type Conn struct {
 	closed    sync.Once
 	closeErr  error
 
-	mu   sync.Mutex
-	job  *job // nil: idle between two requests
-	ctx  context.Context
-	left *How // the client has left and no job was running
+	mu  sync.Mutex
+	job *job // nil: idle between two requests
+	ctx context.Context
 }
 
 // A kind is how a connection's job begins and ends.
@@ -136,12 +135,14 @@ func (conn *Conn) Describe(text string) {
 	conn.mu.Unlock()
 	if j != nil {
 		conn.c.describe(j, text)
+		conn.check() // he may have sent his request and left before it was looked at
 	}
 }
 
 // Idle ends the job and keeps the connection open, for a protocol in which a client may ask again: an idle client does
 // not count against Concurrency. Without a running job it does nothing.
 func (conn *Conn) Idle() {
+	conn.check()
 	if j := conn.drop(); j != nil {
 		// A connection on which nothing has been asked yet was no job.
 		conn.c.end(j, j.state != scoreboard.Reading)
@@ -160,12 +161,8 @@ func (conn *Conn) Busy() {
 	j := conn.c.begin(context.Background(), conn, "", conn.c.borrow())
 	conn.mu.Lock()
 	conn.job, conn.ctx = j, j.ctx
-	left := conn.left
-	conn.left = nil
 	conn.mu.Unlock()
-	if left != nil {
-		conn.c.eye.report(conn, *left)
-	}
+	conn.check()
 }
 
 // Finish says that the job's work is done: a client that leaves from here on was served. If it has left before, that

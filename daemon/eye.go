@@ -152,13 +152,11 @@ func (conn *Conn) state() uint8 {
 	return state
 }
 
-// report tells the parent that the client of the job on conn has left.
+// report tells the parent that the client of the job on conn has left. Without a job nobody is told now: if one begins
+// nevertheless, that looks again.
 func (e *eye) report(conn *Conn, how How) {
 	conn.mu.Lock()
 	j := conn.job
-	if j == nil {
-		conn.left = &how // to be told if a job begins nevertheless
-	}
 	conn.mu.Unlock()
 	if j == nil {
 		return

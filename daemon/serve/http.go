@@ -33,7 +33,7 @@ func HTTP(srv *http.Server) func(context.Context, *daemon.Child) error {
 			return err
 		}
 		h := &httpLoop{srv: srv, linger: c.LingerTimeout(), single: c.Concurrency() == 1,
-			open: map[net.Conn]bool{}, running: map[*daemon.Conn]int{}, changed: make(chan struct{}, 1)}
+			open: map[net.Conn]bool{}, running: map[*daemon.Conn]int{}, taken: map[*daemon.Conn]bool{}, changed: make(chan struct{}, 1)}
 		h.wrap()
 		failed := make(chan error, len(ls))
 		for _, l := range ls {
@@ -68,8 +68,9 @@ type httpLoop struct {
 	linger  time.Duration
 	single  bool // one job per child
 	mu      sync.Mutex
-	open    map[net.Conn]bool    // true: no request runs on it
-	running map[*daemon.Conn]int // requests
+	open    map[net.Conn]bool     // true: no request runs on it
+	running map[*daemon.Conn]int  // requests
+	taken   map[*daemon.Conn]bool // hijacked by one that runs
 	drained bool
 	changed chan struct{} // a connection was closed or became idle
 }
@@ -135,11 +136,14 @@ func (h *httpLoop) end(conn *daemon.Conn) {
 	h.mu.Lock()
 	h.running[conn]--
 	last := h.running[conn] == 0
+	taken := h.taken[conn]
 	if last {
 		delete(h.running, conn)
+		delete(h.taken, conn)
 	}
 	h.mu.Unlock()
-	if last {
+	// A connection that a handler has taken for itself is a job until it is closed.
+	if last && !taken {
 		conn.Finish()
 	}
 }
@@ -166,7 +170,12 @@ func (h *httpLoop) follow(nc net.Conn, st http.ConnState) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch st {
-	case http.StateClosed, http.StateHijacked:
+	case http.StateHijacked:
+		if h.running[conn] > 0 {
+			h.taken[conn] = true
+		}
+		delete(h.open, nc)
+	case http.StateClosed:
 		delete(h.open, nc)
 	default:
 		// A new connection has not asked for anything yet: for a drain it is as idle as a kept one.
