@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -53,7 +52,7 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// An acceptor waits for connections on some of the listeners.
+// An acceptor waits for connections on all listeners of a child.
 //
 // It waits in an epoll of its own with EPOLLEXCLUSIVE: Go's poller registers a shared listener without it and wakes
 // every idle child for each connection (golang/go#17249). A bare blocking accept could not be woken for draining, so
@@ -64,7 +63,6 @@ type acceptor struct {
 	wake      int
 	listeners []*childListener
 	turn      chan struct{} // who has it waits; one at a time
-	once      sync.Once
 }
 
 func (c *Child) newAcceptor(ls []*childListener) (*acceptor, error) {
@@ -85,14 +83,11 @@ func (c *Child) newAcceptor(ls []*childListener) (*acceptor, error) {
 			return nil, os.NewSyscallError("epoll_ctl", err)
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.drained {
-		return nil, ErrDraining
-	}
-	c.acceptors = append(c.acceptors, a)
 	return a, nil
 }
+
+// errYield is returned by accept when somebody has work that needs no connection.
+var errYield = errors.New("another job comes first")
 
 // scarce is how long an acceptor that has run out of descriptors or memory lets others try.
 const scarce = 50 * time.Millisecond
@@ -127,6 +122,9 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 		if err := ctx.Err(); err != nil {
 			a.calm()
 			return accepted{}, err
+		}
+		if a.c.claims.Load() > 0 {
+			return accepted{}, errYield
 		}
 		n, err := unix.EpollWait(a.epoll, events[:], -1)
 		if err != nil && err != unix.EINTR {
@@ -169,16 +167,16 @@ func (a *acceptor) calm() {
 	unix.Read(a.wake, b[:])
 }
 
-// close ends all waiting and takes the listeners out of the epoll. The child is draining.
-//
-// Taking them out matters: a listener is shared, so a registration would outlive the descriptor that is closed here.
+// close ends all waiting and closes the listeners. The child is draining; this is called once.
 func (a *acceptor) close() {
-	a.once.Do(func() {
-		a.interrupt()
-		a.turn <- struct{}{}
-		for _, l := range a.listeners {
-			unix.EpollCtl(a.epoll, unix.EPOLL_CTL_DEL, l.fd, nil)
-		}
-		<-a.turn
-	})
+	a.interrupt()
+	a.turn <- struct{}{} // nobody accepts now
+	for _, l := range a.listeners {
+		a.remove(l)
+		unix.Close(l.fd)
+	}
+	<-a.turn
 }
+
+// remove takes a listener out of the epoll. It is shared, so its registration would outlive the descriptor.
+func (a *acceptor) remove(l *childListener) { unix.EpollCtl(a.epoll, unix.EPOLL_CTL_DEL, l.fd, nil) }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,18 +32,18 @@ var (
 
 // A Child is this process as its main loop sees it. All its methods may be called on any goroutine.
 type Child struct {
-	cfg        Config
-	claim      inherit.Claim
-	board      *scoreboard.Slot
-	control    *os.File
-	bell       int
-	access     *os.File
-	listeners  []*childListener
-	everything *acceptor // all listeners
-	acceptors  []*acceptor
-	eye        *eye
-	tokens     chan struct{} // one for each job that may run
-	ready      sync.Once
+	cfg       Config
+	claim     inherit.Claim
+	board     *scoreboard.Slot
+	control   *os.File
+	bell      int
+	access    *os.File
+	listeners []*childListener
+	acceptor  *acceptor
+	eye       *eye
+	tokens    chan struct{} // one for each job that may run
+	claims    atomic.Int32  // jobs without a connection that wait for a token
+	ready     sync.Once
 
 	mu         sync.Mutex
 	settled    *sync.Cond // mu; a revocation has been cleared, or the parent has died
@@ -125,7 +126,7 @@ func (c *Child) init() (err error) {
 		}
 		c.listeners = append(c.listeners, l)
 	}
-	if c.everything, err = c.newAcceptor(c.listeners); err != nil {
+	if c.acceptor, err = c.newAcceptor(c.listeners); err != nil {
 		return err
 	}
 	go c.listen()
@@ -257,12 +258,7 @@ func (c *Child) drain(cause error) {
 	c.drained = true
 	close(c.draining)
 	c.mu.Unlock()
-	for _, a := range c.acceptors {
-		a.close()
-	}
-	for _, l := range c.listeners {
-		unix.Close(l.fd)
-	}
+	c.acceptor.close()
 	if !errors.Is(cause, ErrDraining) {
 		cause = fmt.Errorf("%w: %w", ErrDraining, cause)
 	}

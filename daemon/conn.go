@@ -28,6 +28,7 @@ type Conn struct {
 	token uint32 // the eye's
 	tcp   bool
 	peer  netip.AddrPort // of TCP
+	from  *childListener
 	kind
 	shutWrite atomic.Bool
 	closed    sync.Once
@@ -57,7 +58,7 @@ type kind struct {
 func (c *Child) Conns(ctx context.Context) iter.Seq[*Conn] {
 	return func(yield func(*Conn) bool) {
 		for {
-			conn, err := c.accept(ctx, c.everything, kind{first: scoreboard.Working})
+			conn, err := c.accept(ctx, func(*childListener) kind { return kind{first: scoreboard.Working} })
 			if err != nil {
 				return
 			}
@@ -73,19 +74,22 @@ func (conn *Conn) lend(yield func(*Conn) bool) bool {
 	return yield(conn)
 }
 
-// accept waits for room for a job and then for a connection on one of a's listeners.
-func (c *Child) accept(ctx context.Context, a *acceptor, k kind) (*Conn, error) {
+// accept waits for room for a job and then for a connection on any listener.
+func (c *Child) accept(ctx context.Context, of func(*childListener) kind) (*Conn, error) {
 	c.Ready()
 	for {
 		if err := c.acquire(ctx); err != nil {
 			return nil, err
 		}
-		acc, err := a.accept(ctx)
+		acc, err := c.acceptor.accept(ctx)
 		if err != nil {
 			c.release()
+			if err == errYield {
+				continue // behind him who waits for the token
+			}
 			return nil, err
 		}
-		conn, err := c.adopt(acc, k)
+		conn, err := c.adopt(acc, of(acc.from))
 		if err != nil {
 			// One connection is lost, not the child.
 			c.release()
@@ -109,7 +113,7 @@ func (c *Child) adopt(acc accepted, k kind) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := &Conn{Conn: nc, c: c, inode: st.Ino, tcp: acc.from.tcp, peer: addrPort(acc.peer), kind: k}
+	conn := &Conn{Conn: nc, c: c, inode: st.Ino, tcp: acc.from.tcp, peer: addrPort(acc.peer), from: acc.from, kind: k}
 	j := c.begin(context.Background(), conn, "", true)
 	conn.job, conn.ctx = j, j.ctx
 	// After the job has begun: what the eye sees has a name then.
@@ -282,54 +286,3 @@ func (conn *Conn) clientName() string {
 	}
 	return "unix"
 }
-
-// Listeners returns one net.Listener for each address that the daemon is bound to, in order, for libraries that accept
-// themselves.
-//
-// Accept waits while the child runs as many jobs as its Concurrency. The connection is a *Conn; its job begins with
-// Accept and ends with Close. Accept returns net.ErrClosed when the child drains.
-func (c *Child) Listeners() ([]*Listener, error) {
-	var ls []*Listener
-	for _, l := range c.listeners {
-		a, err := c.newAcceptor([]*childListener{l})
-		if err != nil {
-			return nil, err
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		ls = append(ls, &Listener{a: a, addr: l.addr, ctx: ctx, cancel: cancel})
-	}
-	return ls, nil
-}
-
-// A Listener is an inherited listening socket as a net.Listener.
-type Listener struct {
-	// Await makes every connection begin as if Conn.Await had been called: a client who leaves before Conn.Describe is not
-	// missed. For servers that know when a request begins.
-	Await bool
-
-	a      *acceptor
-	addr   net.Addr
-	ctx    context.Context
-	cancel context.CancelFunc
-}
-
-// Accept waits for room for a job and then for a connection, a *Conn.
-func (l *Listener) Accept() (net.Conn, error) {
-	conn, err := l.a.c.accept(l.ctx, l.a, kind{first: scoreboard.Reading, onClose: true, await: l.Await})
-	if err != nil {
-		if l.ctx.Err() != nil || l.a.c.isDraining() {
-			err = net.ErrClosed
-		}
-		return nil, &net.OpError{Op: "accept", Net: l.addr.Network(), Addr: l.addr, Err: err}
-	}
-	return conn, nil
-}
-
-// Close makes Accept return. The socket stays open for the other children.
-func (l *Listener) Close() error {
-	l.cancel()
-	return nil
-}
-
-// Addr returns the address that the socket is bound to.
-func (l *Listener) Addr() net.Addr { return l.addr }

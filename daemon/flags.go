@@ -29,6 +29,7 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.number(&cfg.LogRotate.MaxSizeMB, "log-max-size", "size in `MB` at which a log file is rotated")
 	s.number(&cfg.LogRotate.Backups, "log-backups", "`number` of rotated log files to keep")
 	s.number(&cfg.LogRotate.MaxAgeDays, "log-max-age", "`days` to keep a rotated log file")
+	s.flag(&cfg.LogRotate.Plain, "log-plain", "do not compress rotated log files")
 	s.number(&cfg.Prefork, "prefork", "`number` of children")
 	s.number(&cfg.Concurrency, "concurrency", "`number` of jobs a child runs at once")
 	s.time(&cfg.StartTimeout, "start-timeout", "`time` a child may take until it is ready")
@@ -83,7 +84,9 @@ func (s *settings) environment() {
 			*l.values = strings.Fields(v)
 			continue
 		}
+		before := f.Value.String()
 		if err := f.Value.Set(v); err != nil {
+			f.Value.Set(before) // a number that cannot be read has become 0
 			err = fmt.Errorf("environment variable %s=%q: %w", name, v, err)
 			switch s.fs.ErrorHandling() {
 			case flag.PanicOnError:

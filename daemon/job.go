@@ -40,7 +40,12 @@ type job struct {
 // that runs is to be finished. It does end when the daemon stops at once.
 func (c *Child) Do(ctx context.Context, text string, fn func(ctx context.Context) error) error {
 	c.Ready()
-	if err := c.acquire(ctx); err != nil {
+	// Who waits for a connection holds a token meanwhile, and gives it away if he is asked.
+	c.claims.Add(1)
+	c.acceptor.interrupt()
+	err := c.acquire(ctx)
+	c.claims.Add(-1)
+	if err != nil {
 		return err
 	}
 	j := c.begin(context.WithoutCancel(ctx), nil, text, true)

@@ -21,7 +21,7 @@ const (
 	readyWord = "READY\n"
 	// readyFD is the least descriptor of that pipe. It stays clear of those that go-daemon hands over.
 	readyFD = 64
-	// launchMargin is what the launcher waits beyond the time that children may take, for the parent's own start.
+	// launchMargin is what the launcher waits beyond the time that all children may take, for the parent's own start.
 	launchMargin = 5 * time.Second
 	// maxLaunchError is how much of an error the launcher reads.
 	maxLaunchError = 64 << 10
@@ -65,7 +65,10 @@ func launch(cfg Config, environ []string) error {
 		b, _ := io.ReadAll(io.LimitReader(r, maxLaunchError))
 		said <- string(b)
 	}()
-	limit := time.NewTimer(cfg.StartTimeout + launchMargin)
+	// Not all children start at once.
+	rounds := (cfg.Prefork + parallelStarts() - 1) / parallelStarts()
+	patience := time.Duration(rounds)*cfg.StartTimeout + launchMargin
+	limit := time.NewTimer(patience)
 	defer limit.Stop()
 	select {
 	case text := <-said:
@@ -82,7 +85,7 @@ func launch(cfg Config, environ []string) error {
 		// The parent leads its session and its process group; its children see that it is gone and leave.
 		unix.Kill(-started.Pid, unix.SIGKILL)
 		<-exited
-		return fmt.Errorf("the parent was not ready within %v and has been killed", cfg.StartTimeout+launchMargin)
+		return fmt.Errorf("the parent was not ready within %v and has been killed", patience)
 	}
 }
 

@@ -45,7 +45,10 @@ const (
 // splitAddress tells the network of an address as users write it.
 func splitAddress(a string) (network, address string, err error) {
 	switch {
-	case strings.HasPrefix(a, "unix:") && len(a) > len("unix:"):
+	case strings.HasPrefix(a, "unix:"):
+		if a == "unix:" {
+			return "", "", fmt.Errorf("listen address %q: want a path behind it", a)
+		}
 		return "unix", a[len("unix:"):], nil
 	case filepath.IsAbs(a):
 		return "unix", a, nil

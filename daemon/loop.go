@@ -114,7 +114,8 @@ func (l *loop) prepare(ev event) event {
 		if proc.words.wanted() {
 			ev.failed = proc.words.why(ev.status)
 		}
-		if hint, err := l.board.Look(ev.slot); err == nil {
+		// A number that no child can have reached is a lie.
+		if hint, err := l.board.Look(ev.slot); err == nil && hint.Done < 1<<48 {
 			ev.done = hint.Done
 		}
 		delete(l.processes, ev.slot)

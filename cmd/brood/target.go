@@ -79,14 +79,19 @@ func isBoard(path string) bool {
 
 func (t target) board() string { return filepath.Join(t.dir, control.BoardName) }
 
-// parent returns who the daemon's parent is, if that very process is alive.
+// parent returns who the daemon's parent is, if that very process is alive and holds the lock: what the file says could
+// be written by anybody who may write to the directory.
 func (t target) parent() (pidfile.Identity, error) {
-	id, err := pidfile.Read(filepath.Join(t.dir, control.PIDName))
+	path := filepath.Join(t.dir, control.PIDName)
+	id, err := pidfile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return id, fmt.Errorf("not running: there is no %s", filepath.Join(t.dir, control.PIDName))
+		return id, fmt.Errorf("not running: there is no %s", path)
 	}
 	if err != nil {
 		return id, err
+	}
+	if held, err := pidfile.Held(path); err != nil || !held {
+		return id, errors.Join(fmt.Errorf("not running: nobody holds the lock on %s", path), err)
 	}
 	if !id.Alive() {
 		return id, fmt.Errorf("not running: its parent, process %d, is gone", id.PID)

@@ -1,0 +1,107 @@
+package daemon
+
+import (
+	"context"
+	"net"
+	"sync"
+
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+// A Listener is an inherited listening socket as a net.Listener, for libraries that accept themselves.
+type Listener struct {
+	// Await makes every connection begin as if Conn.Await had been called: a client who leaves before Conn.Describe is not
+	// missed. For servers that know when a request begins. Set it before the first Accept.
+	Await bool
+
+	hub    *hub
+	source *childListener
+	conns  chan *Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+// A hub accepts for all listeners of a child and hands each connection to its own: a child with room for one job has to
+// wait on all of them at once.
+type hub struct {
+	c         *Child
+	listeners []*Listener
+	start     sync.Once
+	over      chan struct{} // closed when nothing more is accepted
+	err       error         // why
+}
+
+// Listeners returns one listener for each address that the daemon is bound to, in order.
+//
+// Accept waits while the child runs as many jobs as its Concurrency. The connection is a *Conn; its job begins with
+// Accept and ends with Close. Accept returns net.ErrClosed when the child drains. Every listener that is not closed must
+// be accepted from: one that nobody serves holds up the others. The error is ErrDraining in a child that drains already.
+func (c *Child) Listeners() ([]*Listener, error) {
+	if c.isDraining() {
+		return nil, ErrDraining
+	}
+	h := &hub{c: c, over: make(chan struct{})}
+	for _, l := range c.listeners {
+		h.listeners = append(h.listeners, &Listener{
+			hub: h, source: l, conns: make(chan *Conn), closed: make(chan struct{}),
+		})
+	}
+	return h.listeners, nil
+}
+
+// run accepts until the child drains.
+func (h *hub) run() {
+	defer close(h.over)
+	for {
+		conn, err := h.c.accept(context.Background(), func(from *childListener) kind {
+			return kind{first: scoreboard.Reading, onClose: true, await: h.of(from).Await}
+		})
+		if err != nil {
+			h.err = err
+			return
+		}
+		l := h.of(conn.from)
+		select {
+		case l.conns <- conn:
+		case <-l.closed:
+			conn.Close()
+		}
+	}
+}
+
+func (h *hub) of(from *childListener) *Listener {
+	for _, l := range h.listeners {
+		if l.source == from {
+			return l
+		}
+	}
+	return nil // not possible: both lists are made of the child's listeners
+}
+
+// Accept waits for room for a job and then for a connection, a *Conn.
+func (l *Listener) Accept() (net.Conn, error) {
+	l.hub.start.Do(func() { go l.hub.run() })
+	err := net.ErrClosed
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	case <-l.closed:
+	case <-l.hub.over:
+		if !l.hub.c.isDraining() {
+			err = l.hub.err
+		}
+	}
+	return nil, &net.OpError{Op: "accept", Net: l.source.addr.Network(), Addr: l.source.addr, Err: err}
+}
+
+// Close makes Accept return, and this child accept no more on the socket. It stays open for the other children.
+func (l *Listener) Close() error {
+	l.once.Do(func() {
+		close(l.closed)
+		l.hub.c.acceptor.remove(l.source)
+	})
+	return nil
+}
+
+// Addr returns the address that the socket is bound to.
+func (l *Listener) Addr() net.Addr { return l.source.addr }
