@@ -26,15 +26,14 @@ import (
 func HTTP(srv *http.Server) func(context.Context, *daemon.Child) error {
 	return func(ctx context.Context, c *daemon.Child) error {
 		ls, err := c.Listeners()
-		if errors.Is(err, daemon.ErrDraining) {
-			return nil
-		}
 		if err != nil {
-			return err
+			return nil // the child drains already
 		}
 		h := &httpLoop{srv: srv, linger: c.LingerTimeout(), single: c.Concurrency() == 1,
-			open: map[net.Conn]bool{}, running: map[*daemon.Conn]int{}, taken: map[*daemon.Conn]bool{}, changed: make(chan struct{}, 1)}
+			open: map[net.Conn]time.Time{}, running: map[*daemon.Conn]int{}, taken: map[*daemon.Conn]bool{}, changed: make(chan struct{}, 1)}
 		h.wrap()
+		stop := context.AfterFunc(ctx, h.close)
+		defer stop()
 		failed := make(chan error, len(ls))
 		for _, l := range ls {
 			l.Await = true
@@ -46,13 +45,13 @@ func HTTP(srv *http.Server) func(context.Context, *daemon.Child) error {
 				}
 			}()
 		}
-		select {
-		case <-ctx.Done():
-		case err := <-failed:
-			if ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+		for range ls {
+			// Also when ctx ends: what has been accepted by then is known only when Serve has returned.
+			if err := <-failed; ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
 				return err
 			}
 		}
+		<-ctx.Done()
 		h.drain()
 		return nil
 	}
@@ -68,9 +67,9 @@ type httpLoop struct {
 	linger  time.Duration
 	single  bool // one job per child
 	mu      sync.Mutex
-	open    map[net.Conn]bool     // true: no request runs on it
-	running map[*daemon.Conn]int  // requests
-	taken   map[*daemon.Conn]bool // hijacked by one that runs
+	open    map[net.Conn]time.Time // since when no request runs on it; zero: one does
+	running map[*daemon.Conn]int   // requests
+	taken   map[*daemon.Conn]bool  // hijacked by one that runs
 	drained bool
 	changed chan struct{} // a connection was closed or became idle
 }
@@ -179,7 +178,11 @@ func (h *httpLoop) follow(nc net.Conn, st http.ConnState) {
 		delete(h.open, nc)
 	default:
 		// A new connection has not asked for anything yet: for a drain it is as idle as a kept one.
-		h.open[nc] = st == http.StateNew || st == http.StateIdle
+		var since time.Time
+		if st == http.StateNew || st == http.StateIdle {
+			since = time.Now()
+		}
+		h.open[nc] = since
 	}
 	select {
 	case h.changed <- struct{}{}:
@@ -193,19 +196,36 @@ func (h *httpLoop) draining() bool {
 	return h.drained
 }
 
-// drain returns when no connection is left. Nothing is accepted any more.
-func (h *httpLoop) drain() {
+// close makes every answer from now on the last one on its connection.
+func (h *httpLoop) close() {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.drained = true
-	h.mu.Unlock()
-	linger := time.NewTimer(h.linger)
-	defer linger.Stop()
-	expired := false
+}
+
+// drain returns when no connection is left. Nothing is accepted any more.
+//
+// Every connection has the whole of the linger time, from now or from when it becomes idle: who was answered before the
+// drain began does not know yet that he is to leave.
+func (h *httpLoop) drain() {
+	h.close()
+	begun := time.Now()
+	timer := time.NewTimer(h.linger)
+	defer timer.Stop()
 	for {
 		var late []net.Conn
+		wait := h.linger
 		h.mu.Lock()
-		for nc, idle := range h.open {
-			if expired && idle {
+		for nc, since := range h.open {
+			if since.IsZero() {
+				continue
+			}
+			if since.Before(begun) {
+				since = begun
+			}
+			if left := h.linger - time.Since(since); left > 0 {
+				wait = min(wait, left)
+			} else {
 				late = append(late, nc)
 			}
 		}
@@ -217,10 +237,10 @@ func (h *httpLoop) drain() {
 		for _, nc := range late {
 			nc.Close()
 		}
+		timer.Reset(wait)
 		select {
 		case <-h.changed:
-		case <-linger.C:
-			expired = true
+		case <-timer.C:
 		}
 	}
 }
