@@ -210,6 +210,8 @@ func (c *Child) listen() {
 		switch m.Kind {
 		case control.Drain:
 			c.drain(fmt.Errorf("%w: %s", ErrDraining, m.Text))
+		case control.Leave:
+			c.leave()
 		case control.Quit:
 			c.drain(fmt.Errorf("%w: %s", ErrStopping, m.Text))
 			c.cancelAll(ErrStopping)
@@ -263,6 +265,17 @@ func (c *Child) drain(cause error) {
 		cause = fmt.Errorf("%w: %w", ErrDraining, cause)
 	}
 	c.cancel(cause)
+}
+
+// leave drains the child if no job runs. A connection that is accepted at this very moment is still served.
+func (c *Child) leave() {
+	c.mu.Lock()
+	idle := len(c.jobs) == 0
+	c.mu.Unlock()
+	c.tell(control.Message{Kind: control.Parting, Leaving: idle})
+	if idle {
+		c.drain(ErrDraining)
+	}
 }
 
 func (c *Child) isDraining() bool {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/logs"
 	"github.com/brooddaemon/brood/reload"
@@ -69,8 +71,29 @@ type Config struct {
 	// Logger takes the parent's messages, and the children's output as records, in the place of ErrorLog. Default: nil.
 	Logger *slog.Logger
 
-	// Prefork is the number of children. Default 3.
+	// Pool says how the number of children follows the work: Dynamic, Static or OnDemand. Default Dynamic.
+	Pool Pool
+
+	// Prefork is the number of children at the start, and the number that the pool does not go below. Default 3. With
+	// OnDemand there are none at the start.
 	Prefork int
+
+	// MaxChildren is how many children may serve at once. Default 150, or Prefork if that is more.
+	MaxChildren int
+
+	// MinSpare is the number of idle children below which the pool grows: at once, by one, then two, four and up to 32
+	// at a time. Children that are starting count as idle. Default 1.
+	MinSpare int
+
+	// MaxSpare is the number of idle children above which the pool shrinks. Default: a quarter of the children, and
+	// three. It must not be less than MinSpare.
+	MaxSpare int
+
+	// IdleTimeout is how long a child must have been idle to be sent away. Default 60 s.
+	IdleTimeout time.Duration
+
+	// MinChildAge is how long a child must have served to be sent away for being idle. Default 10 s; negative: no time.
+	MinChildAge time.Duration
 
 	// Concurrency is the number of jobs that a child runs at once; a child that has as many does not accept. Default 1:
 	// one job per process, which can then be killed without hitting another. Children get GOMAXPROCS=1 at Concurrency 1,
@@ -116,13 +139,17 @@ type Config struct {
 
 const (
 	defaultPrefork       = 3
+	defaultMaxChildren   = 150
+	defaultMinSpare      = 1
+	defaultIdleTimeout   = 60 * time.Second
+	defaultMinChildAge   = 10 * time.Second
 	defaultStartTimeout  = 10 * time.Second
 	defaultDrainTimeout  = 5 * time.Minute
 	defaultStopTimeout   = 30 * time.Second
 	defaultKillGrace     = 2 * time.Second
 	defaultLingerTimeout = 5 * time.Second
 
-	maxPrefork = 4096
+	mostChildren = 4096
 )
 
 // complete fills in the defaults and makes every path absolute. It is called before any change of directory.
@@ -137,6 +164,11 @@ func (cfg *Config) complete() error {
 		return err
 	}
 	setDefault(&cfg.Prefork, defaultPrefork)
+	setDefault(&cfg.Pool, Dynamic)
+	setDefault(&cfg.MaxChildren, max(defaultMaxChildren, cfg.Prefork))
+	setDefault(&cfg.MinSpare, defaultMinSpare)
+	setDefault(&cfg.IdleTimeout, defaultIdleTimeout)
+	setDefault(&cfg.MinChildAge, defaultMinChildAge)
 	setDefault(&cfg.Concurrency, 1)
 	setDefault(&cfg.StartTimeout, defaultStartTimeout)
 	setDefault(&cfg.DrainTimeout, defaultDrainTimeout)
@@ -146,8 +178,8 @@ func (cfg *Config) complete() error {
 	if cfg.OnClientDisconnect == nil {
 		cfg.OnClientDisconnect = CancelJob
 	}
-	if cfg.Prefork < 1 || cfg.Prefork > maxPrefork {
-		return fmt.Errorf("field Prefork is %d: want 1 to %d children", cfg.Prefork, maxPrefork)
+	if err := cfg.checkSize(); err != nil {
+		return err
 	}
 	if cfg.Concurrency < 1 || cfg.Concurrency > 1<<20 {
 		return fmt.Errorf("field Concurrency is %d: want 1 to %d jobs", cfg.Concurrency, 1<<20)
@@ -156,7 +188,7 @@ func (cfg *Config) complete() error {
 		name string
 		d    time.Duration
 	}{
-		{"StartTimeout", cfg.StartTimeout}, {"DrainTimeout", cfg.DrainTimeout},
+		{"IdleTimeout", cfg.IdleTimeout}, {"StartTimeout", cfg.StartTimeout}, {"DrainTimeout", cfg.DrainTimeout},
 		{"StopTimeout", cfg.StopTimeout}, {"LingerTimeout", cfg.LingerTimeout},
 	} {
 		if d.d < 0 {
@@ -210,6 +242,29 @@ func (cfg *Config) complete() error {
 	return absolute(&cfg.PIDFile, &cfg.ErrorLog, &cfg.AccessLog)
 }
 
+// checkSize reports numbers of children that contradict each other.
+func (cfg *Config) checkSize() error {
+	var limit unix.Rlimit
+	switch {
+	case cfg.Pool != Dynamic && cfg.Pool != Static && cfg.Pool != OnDemand:
+		return fmt.Errorf("field Pool is %q: want %q, %q or %q", cfg.Pool, Dynamic, Static, OnDemand)
+	case cfg.Prefork < 1 || cfg.Prefork > mostChildren:
+		return fmt.Errorf("field Prefork is %d: want 1 to %d children", cfg.Prefork, mostChildren)
+	case cfg.MaxChildren < cfg.Prefork || cfg.MaxChildren > mostChildren:
+		return fmt.Errorf("field MaxChildren is %d: want %d (Prefork) to %d", cfg.MaxChildren, cfg.Prefork, mostChildren)
+	case cfg.MinSpare < 1 || cfg.MinSpare > cfg.MaxChildren:
+		return fmt.Errorf("field MinSpare is %d: want 1 to %d (MaxChildren)", cfg.MinSpare, cfg.MaxChildren)
+	case cfg.MaxSpare != 0 && cfg.MaxSpare < cfg.MinSpare:
+		return fmt.Errorf("field MaxSpare is %d, which is less than MinSpare, %d: the pool would grow and shrink without end",
+			cfg.MaxSpare, cfg.MinSpare)
+	case unix.Getrlimit(unix.RLIMIT_NPROC, &limit) == nil && os.Geteuid() != 0 && limit.Cur < uint64(cfg.MaxChildren):
+		// Root is not bound by it (setrlimit(2)).
+		return fmt.Errorf("field MaxChildren is %d, but this user may only have %d processes: raise the limit (ulimit -u) or lower MaxChildren",
+			cfg.MaxChildren, limit.Cur)
+	}
+	return nil
+}
+
 func setDefault[T comparable](field *T, value T) {
 	var zero T
 	if *field == zero {
@@ -236,5 +291,9 @@ func (cfg *Config) procs() int {
 	if cfg.Concurrency == 1 {
 		return 1
 	}
-	return max(1, (runtime.NumCPU()+cfg.Prefork-1)/cfg.Prefork)
+	return max(1, (processors()+cfg.Prefork-1)/cfg.Prefork)
 }
+
+// processors is how many processors this process may use: GOMAXPROCS follows the container's quota (since Go 1.25), the
+// number of processors in the machine does not.
+func processors() int { return runtime.GOMAXPROCS(0) }

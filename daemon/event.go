@@ -62,8 +62,22 @@ type (
 		mode  stopMode
 		cause string
 	}
-	// fail ends a start that cannot succeed.
-	evFail struct{ err error }
+	// census is what the slots say of the children that serve.
+	evCensus struct{ seen []seen }
+	// knock answers an actArm: a connection waits.
+	evKnock struct{}
+	// answered is what a child says that was asked to leave if it is idle.
+	evAnswered struct {
+		who
+		leaves bool
+	}
+	// scale moves the number of children that the pool does not go below.
+	evScale struct {
+		n        int
+		relative bool
+		cause    string
+		reply    func(error) // may be nil; called once
+	}
 	// gone says that the client of a job has left. Several eyes may see it; only the first counts.
 	evGone struct {
 		who
@@ -110,7 +124,10 @@ func (evExited) isEvent()      {}
 func (evReload) isEvent()      {}
 func (evPinned) isEvent()      {}
 func (evStop) isEvent()        {}
-func (evFail) isEvent()        {}
+func (evCensus) isEvent()      {}
+func (evKnock) isEvent()       {}
+func (evAnswered) isEvent()    {}
+func (evScale) isEvent()       {}
 func (evGone) isEvent()        {}
 func (evVerdict) isEvent()     {}
 func (evSettled) isEvent()     {}
@@ -162,6 +179,8 @@ type (
 		reply func(error)
 		err   error
 	}
+	// arm asks to be told when a connection waits.
+	actArm struct{}
 	// up says that every first child is ready.
 	actUp  struct{}
 	actLog struct {
@@ -184,6 +203,7 @@ func (actRevoke) isAction()  {}
 func (actFree) isAction()    {}
 func (actPolicy) isAction()  {}
 func (actReply) isAction()   {}
+func (actArm) isAction()     {}
 func (actUp) isAction()      {}
 func (actLog) isAction()     {}
 func (actDone) isAction()    {}

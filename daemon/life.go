@@ -52,7 +52,7 @@ func (p *pool) ready(w who) {
 		return
 	}
 	p.setPhase(m, scoreboard.PhaseServing, never)
-	m.readyAt = p.now
+	m.readyAt, m.idleSince = p.now, p.now
 	p.log(slog.LevelInfo, m, "child ready")
 	if r := p.roll; r != nil && r.generation == m.generation && r.stage == rollCandidate {
 		r.stage = rollRest
@@ -170,6 +170,11 @@ func (p *pool) stop(ev evStop) {
 	p.log(slog.LevelInfo, nil, "stopping", "cause", ev.cause)
 	why := fmt.Errorf("the daemon is stopping: %s", ev.cause)
 	p.rollOver(why)
+	p.shrinkAt = never
+	for _, sc := range p.scaling {
+		p.reply(sc.reply, why)
+	}
+	p.scaling = nil
 	if p.next != nil {
 		p.reply(p.next.reply, why)
 		p.next = nil
@@ -207,6 +212,9 @@ func (p *pool) timeouts() {
 	}
 	if due(p.retryAt) {
 		p.retryAt = never
+	}
+	if due(p.shrinkAt) {
+		p.shrinkAt = never
 	}
 	for _, m := range p.inOrder(0, scoreboard.PhaseStarting, scoreboard.PhaseServing, scoreboard.PhaseDraining) {
 		if due(m.deadline) {

@@ -26,6 +26,8 @@ type loop struct {
 	watch     *watch
 	later     []event           // that acting brought about, to be taken before any other
 	shown     scoreboard.Status // as last written to the board
+	attention scoreboard.Attention
+	knocker   *knocker
 	err       error
 	over      bool
 }
@@ -35,7 +37,9 @@ func newLoop(p *Parent, launcher *readyPipe) *loop {
 	return &loop{
 		Parent: p, launcher: launcher,
 		pool: newPool(limits{
-			prefork: p.cfg.Prefork, slots: slots, parallel: parallelStarts(),
+			mode: p.cfg.Pool, prefork: p.cfg.Prefork, maxChildren: p.cfg.MaxChildren,
+			minSpare: p.cfg.MinSpare, maxSpare: p.cfg.MaxSpare,
+			idleTimeout: p.cfg.IdleTimeout, minChildAge: p.cfg.MinChildAge, slots: slots, parallel: parallelStarts(),
 			startTimeout: p.cfg.StartTimeout, drainTimeout: p.cfg.DrainTimeout,
 			stopTimeout: p.cfg.StopTimeout, killGrace: p.cfg.KillGrace,
 		}),
@@ -43,6 +47,7 @@ func newLoop(p *Parent, launcher *readyPipe) *loop {
 		spawner:  &spawner{p: p, jobs: make(chan spawnJob, slots)},
 		policies: make(chan evGone, 4096),
 		watch:    newWatch(p),
+		knocker:  &knocker{p: p, fd: -1},
 	}
 }
 
@@ -121,10 +126,11 @@ func (l *loop) prepare(ev event) event {
 		delete(l.processes, ev.slot)
 		proc.control.Close()
 		return ev
-	case evRung:
-		l.watch.begin(l.board)
+	case evRung, evTick:
+		return l.look()
 	case evSwept:
 		l.swept(ev)
+		return l.look()
 	case evReopen:
 		go l.reopen(ev)
 	}
@@ -178,8 +184,10 @@ func (l *loop) act(a action) {
 		}
 	case actReply:
 		a.reply(a.err)
+	case actArm:
+		l.try(l.knocker.arm())
 	case actUp:
-		l.log.Info("serving", "children", l.cfg.Prefork, "generation", l.pool.generation)
+		l.log.Info("serving", "children", l.pool.target, "generation", l.pool.generation)
 		l.launcher.say(nil)
 		l.crashToLog()
 	case actLog:
@@ -236,8 +244,32 @@ func (l *loop) try(err error) {
 	}
 }
 
-// show writes the daemon's state to the board if it has changed.
+// look asks the board who is busy: a hint about each child.
+func (l *loop) look() event {
+	busy := false
+	var all []seen
+	for slot, proc := range l.processes {
+		h, err := l.board.Look(slot)
+		if err != nil {
+			l.try(err)
+			continue
+		}
+		busy = busy || h.State.Busy()
+		all = append(all, seen{proc.who, h.State.Busy(), h.Done})
+	}
+	l.watch.follow(busy)
+	return evCensus{all}
+}
+
+// show writes the daemon's state to the board if it has changed, and when children are to ring.
 func (l *loop) show(now time.Time) {
+	a := scoreboard.Attention{Busy: !l.watch.active && len(l.watch.ports) > 0, Below: l.pool.below()}
+	if a != l.attention {
+		l.attention = a
+		l.try(l.board.SetAttention(a))
+		// Who became busy before the children were told has not rung.
+		l.later = append(l.later, evRung{})
+	}
 	if s := l.pool.status; s != l.shown {
 		l.shown = s
 		l.try(l.board.SetStatus(s, now))
@@ -279,7 +311,7 @@ func (l *loop) swept(ev evSwept) {
 			}
 		}
 	}
-	l.watch.next(l.board, ev.took)
+	l.watch.next(ev.took)
 }
 
 // judge asks the user's policy about lost clients, on a goroutine of its own.

@@ -138,7 +138,7 @@ func (p *Parent) createBoard() error {
 		Name: p.cfg.Name, PID: self.PID, Start: self.Start, BootID: self.BootID,
 		Program: p.program, PIDFile: p.cfg.PIDFile, ErrorLog: p.cfg.ErrorLog,
 	}
-	p.board, err = scoreboard.Create(filepath.Join(p.cfg.RunDir, control.BoardName), id, slotsFor(p.cfg.Prefork))
+	p.board, err = scoreboard.Create(filepath.Join(p.cfg.RunDir, control.BoardName), id, slotsFor(p.cfg.MaxChildren))
 	if err != nil {
 		return err
 	}
@@ -146,9 +146,10 @@ func (p *Parent) createBoard() error {
 	return nil
 }
 
-// slotsFor leaves room for the generations that still drain and for the one that starts.
-func slotsFor(prefork int) int {
-	return prefork*(maxDrainingGenerations+2) + parallelStarts()
+// slotsFor leaves room for the generations that still drain and for the one that starts, within reason: with many
+// children a reload may have to wait for slots.
+func slotsFor(children int) int {
+	return min(children*(maxDrainingGenerations+2), 2*children+64) + parallelStarts()
 }
 
 // bindAll binds Config.Listen and gives AfterInit its turn.

@@ -13,8 +13,14 @@ type phase = scoreboard.Phase
 
 // limits is what the pool is told once.
 type limits struct {
+	mode         Pool
 	prefork      int
-	slots        int // more than prefork: draining children keep theirs
+	minSpare     int
+	maxSpare     int // 0: follows the number of children
+	maxChildren  int
+	idleTimeout  time.Duration
+	minChildAge  time.Duration
+	slots        int // more than maxChildren: draining children keep theirs
 	parallel     int // starts at once
 	startTimeout time.Duration
 	drainTimeout time.Duration
@@ -45,8 +51,12 @@ type member struct {
 	phase      phase
 	deadline   time.Time // of the phase, never: none
 	readyAt    time.Time
-	end        string // why it is to end; empty: its exit is unexpected
-	failed     string // why its start is given up
+	busy       bool      // at the last look
+	done       uint64    // jobs it had done then
+	idleSince  time.Time // as far as has been seen
+	asked      bool      // to leave if it is idle
+	end        string    // why it is to end; empty: its exit is unexpected
+	failed     string    // why its start is given up
 	lost       map[uint64]time.Time
 	revoked    *revocation
 	waiting    []revocation
@@ -71,6 +81,14 @@ type pool struct {
 	bad        string // fingerprint of a program that could not start
 	roll       *roll
 	next       *evReload // asked for while another one was under way
+	floor      int       // children that the pool does not go below
+	target     int       // children wanted now
+	ramp       int       // how many the next growth starts
+	grownAt    time.Time // of the last growth
+	shrinkAt   time.Time // of the next look for children that are not needed
+	knocked    bool      // a connection waits and nobody is there
+	armed      bool      // the parent listens for such a knock
+	scaling    []evScale // wait until the floor is reached
 	failures   int
 	failedAt   time.Time
 	retryAt    time.Time
@@ -85,10 +103,12 @@ type pool struct {
 }
 
 func newPool(l limits) *pool {
-	return &pool{
-		limits: l, members: map[int]*member{}, prints: map[uint64]string{},
-		booting: true, status: scoreboard.Status{Want: l.prefork},
+	p := &pool{limits: l, members: map[int]*member{}, prints: map[uint64]string{}, booting: true, floor: l.prefork}
+	if l.mode == OnDemand {
+		p.floor, p.minSpare = 0, 0
 	}
+	p.target = p.floor
+	return p
 }
 
 // step takes one event and returns what is to be done about it, in order.
@@ -116,12 +136,18 @@ func (p *pool) step(now time.Time, ev event) []action {
 		p.pinned(ev)
 	case evStop:
 		p.stop(ev)
-	case evFail:
-		p.fail(ev.err)
 	case evGone:
 		p.gone(ev)
 	case evVerdict:
 		p.verdict(ev)
+	case evCensus:
+		p.census(ev)
+	case evKnock:
+		p.armed, p.knocked = false, true
+	case evAnswered:
+		p.answered(ev)
+	case evScale:
+		p.scale(ev)
 	case evSettled:
 		p.settled(ev)
 	case evOverdue:
@@ -130,7 +156,9 @@ func (p *pool) step(now time.Time, ev event) []action {
 		}
 	}
 	p.timeouts()
+	p.resize()
 	p.reconcile()
+	p.trim()
 	p.describe()
 	return p.out
 }
@@ -151,6 +179,7 @@ func (p *pool) wake() time.Time {
 	}
 	earlier(p.stopAt)
 	earlier(p.retryAt)
+	earlier(p.shrinkAt)
 	return first
 }
 
@@ -208,7 +237,7 @@ func (p *pool) reconcile() {
 	default:
 		p.rollOn()
 		p.refill()
-		if p.booting && p.count(p.generation, scoreboard.PhaseServing) >= p.prefork {
+		if p.booting && p.count(p.generation, scoreboard.PhaseServing) >= p.target {
 			p.booting = false
 			p.do(actUp{})
 		}
@@ -225,10 +254,13 @@ func (p *pool) refill() {
 	}
 	have := p.count(p.generation, scoreboard.PhaseStarting, scoreboard.PhaseServing)
 	starting := p.count(0, scoreboard.PhaseStarting)
-	for ; have < p.prefork && starting < p.parallel; have, starting = have+1, starting+1 {
+	for ; have < p.target && starting < p.parallel; have, starting = have+1, starting+1 {
 		cause := "replaces a child that ended"
-		if p.booting {
+		switch {
+		case p.booting:
 			cause = "start"
+		case p.grownAt.Equal(p.now):
+			cause = "nobody was idle"
 		}
 		if !p.spawn(p.generation, cause) {
 			return
@@ -238,7 +270,7 @@ func (p *pool) refill() {
 
 func (p *pool) describe() {
 	s := &p.status
-	s.Generation, s.Rolling = p.generation, 0
+	s.Want, s.Generation, s.Rolling = p.target, p.generation, 0
 	switch {
 	case p.stopping != stopNot:
 		s.State = "stopping"

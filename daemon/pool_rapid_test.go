@@ -17,7 +17,9 @@ import (
 // nobody is started from a closed program and that nobody is killed who is gone.
 func TestPoolInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := newWorld(t)
+		l := testLimits()
+		l.mode = rapid.SampledFrom([]Pool{Static, Dynamic, OnDemand}).Draw(t, "pool")
+		w := worldOf(t, l)
 		w.step(evStart{})
 		if rapid.Bool().Draw(t, "booted") {
 			w.settle()
@@ -93,6 +95,20 @@ func TestPoolInvariants(t *testing.T) {
 				}).Draw(t, "time"))
 				w.step(evTick{})
 			},
+			"the parent looks": func(t *rapid.T) { w.look() },
+			"somebody knocks": func(t *rapid.T) {
+				if w.armed {
+					w.armed = false
+					w.step(evKnock{})
+				}
+			},
+			"scale": func(t *rapid.T) {
+				asked++
+				w.step(evScale{
+					n: rapid.IntRange(-12, 12).Draw(t, "n"), relative: rapid.Bool().Draw(t, "relative"),
+					reply: func(error) { answered++ },
+				})
+			},
 			"stop": func(t *rapid.T) {
 				if rapid.IntRange(0, 20).Draw(t, "really") == 0 {
 					w.step(evStop{rapid.SampledFrom([]stopMode{stopDrain, stopQuick, stopKill}).Draw(t, "mode"), "test"})
@@ -130,8 +146,12 @@ func someone(t *rapid.T, w *world) (who, bool) {
 
 func checkPool(t *rapid.T, w *world) {
 	p := w.p
-	if n := w.serving(0); n > p.prefork {
-		t.Fatalf("%d children serve, %d are wanted", n, p.prefork)
+	// One that was asked to leave has been counted out already, but may turn out to have left only now.
+	if n := w.serving(0); n > p.maxChildren {
+		t.Fatalf("%d children serve, at most %d may", n, p.maxChildren)
+	}
+	if p.target > p.maxChildren || p.target < p.floor {
+		t.Fatalf("%d children are wanted, not %d to %d", p.target, p.floor, p.maxChildren)
 	}
 	if n := p.count(0, scoreboard.PhaseStarting); n > p.parallel+1 {
 		t.Fatalf("%d children are starting", n)

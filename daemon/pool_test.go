@@ -26,6 +26,7 @@ type world struct {
 	told    []string
 	killed  []who
 	up      bool
+	armed   bool
 	done    bool
 	doneErr error
 	queue   []event
@@ -37,18 +38,22 @@ type kid struct {
 	ready      bool
 	draining   bool
 	busy       bool
+	done       uint64
 }
 
 func testLimits() limits {
 	return limits{
-		prefork: 3, slots: 22, parallel: 4, startTimeout: 10 * time.Second, drainTimeout: 5 * time.Minute,
+		mode: Static, prefork: 3, maxChildren: 10, minSpare: 1, idleTimeout: time.Minute, minChildAge: 10 * time.Second,
+		slots: 40, parallel: 4, startTimeout: 10 * time.Second, drainTimeout: 5 * time.Minute,
 		stopTimeout: 30 * time.Second, killGrace: 2 * time.Second,
 	}
 }
 
-func newWorld(t interface{ Fatalf(string, ...any) }) *world {
+func newWorld(t interface{ Fatalf(string, ...any) }) *world { return worldOf(t, testLimits()) }
+
+func worldOf(t interface{ Fatalf(string, ...any) }, l limits) *world {
 	return &world{
-		t: t, p: newPool(testLimits()), now: time.Unix(1e9, 0), alive: map[who]*kid{}, pinned: map[uint64]string{},
+		t: t, p: newPool(l), now: time.Unix(1e9, 0), alive: map[who]*kid{}, pinned: map[uint64]string{},
 		print: "one", broken: map[string]bool{},
 	}
 }
@@ -83,7 +88,14 @@ func (w *world) act(a action) {
 		}
 		w.alive[a.who] = &kid{pid: 1000 + a.life, generation: a.generation}
 		w.queue = append(w.queue, evSpawned{who: a.who, pid: 1000 + a.life})
+	case actArm:
+		w.armed = true
 	case actTell:
+		if k := w.alive[a.who]; k != nil && a.msg.Kind == control.Leave {
+			leaves := !k.busy && !w.frozen
+			k.draining = k.draining || leaves
+			w.queue = append(w.queue, evAnswered{a.who, leaves})
+		}
 		w.told = append(w.told, fmt.Sprintf("%c", a.msg.Kind))
 		if k := w.alive[a.who]; k != nil && (a.msg.Kind == control.Drain || a.msg.Kind == control.Quit) {
 			k.draining = true

@@ -63,6 +63,8 @@ func (proc *process) readControl(p *Parent) {
 			proc.words.fail(m.Text)
 		case control.Gone:
 			p.post(evGone{proc.who, disconnectOf(m)})
+		case control.Parting:
+			p.post(evAnswered{proc.who, m.Leaving})
 		case control.Settled:
 			p.post(evSettled{proc.who, m.Serial, m.Leaving})
 		}

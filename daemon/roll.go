@@ -111,16 +111,16 @@ func (p *pool) rollOn() {
 	}
 	serving := p.count(r.generation, scoreboard.PhaseServing)
 	old := p.inOrder(p.generation, scoreboard.PhaseServing)
-	for len(old) > 0 && serving+len(old) > p.prefork {
+	for len(old) > 0 && serving+len(old) > p.target {
 		p.drain(old[0], "reload: "+r.cause, p.drainTimeout)
 		old = old[1:]
 	}
-	if serving >= p.prefork {
+	if serving >= p.target {
 		p.rollOver(nil)
 		return
 	}
 	have := p.count(r.generation, scoreboard.PhaseStarting, scoreboard.PhaseServing)
-	for starting := p.count(0, scoreboard.PhaseStarting); p.retryAt == never && have < p.prefork && starting < p.parallel; {
+	for starting := p.count(0, scoreboard.PhaseStarting); p.retryAt == never && have < p.target && starting < p.parallel; {
 		if !p.spawn(r.generation, "reload: "+r.cause) {
 			return
 		}
@@ -169,6 +169,8 @@ func (p *pool) rollOver(err error) {
 	switch {
 	case err == nil:
 		p.generation, p.bad = r.generation, ""
+		// A pool on demand may have had nobody: the one that was tried stays.
+		p.target = max(p.target, min(p.count(r.generation, scoreboard.PhaseServing), p.maxChildren))
 		p.log(slog.LevelInfo, nil, "reload done", "generation", r.generation)
 	case errors.Is(err, errNoChange):
 		p.log(slog.LevelInfo, nil, "reload not needed", "cause", r.cause, "reason", err)

@@ -49,8 +49,16 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 		}
 		go l.watchFiles(watcher)
 	}
+	if l.cfg.Pool == OnDemand {
+		if err := l.knocker.open(); err != nil {
+			operators.Close()
+			return nil, err
+		}
+		go l.knocker.run()
+	}
 	signals := make(chan os.Signal, 64)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGQUIT, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGPIPE)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGQUIT, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1,
+		unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)
 	go l.readSignals(signals)
 	go l.readBell()
 	go l.serveOperators(operators)
@@ -60,9 +68,6 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 	cancelled := context.AfterFunc(ctx, func() {
 		l.post(evStop{stopDrain, context.Cause(ctx).Error()})
 	})
-	if len(l.watch.ports) > 0 {
-		l.try(l.board.SetAttention(true))
-	}
 	return func() {
 		cancelled()
 		signal.Stop(signals)
@@ -86,6 +91,10 @@ func (l *loop) readSignals(signals <-chan os.Signal) {
 				l.post(evStop{stopQuick, cause})
 			case unix.SIGHUP:
 				l.post(evReload{cause: cause})
+			case unix.SIGTTIN:
+				l.post(evScale{n: 1, relative: true, cause: cause})
+			case unix.SIGTTOU:
+				l.post(evScale{n: -1, relative: true, cause: cause})
 			case unix.SIGUSR1:
 				l.post(evReopen{cause: cause})
 			}
@@ -173,6 +182,8 @@ func (l *loop) serveOperator(c *net.UnixConn) {
 		answer <- nil
 	case control.VerbReload:
 		l.post(evReload{cause: cause, reply: reply})
+	case control.VerbScale:
+		l.post(evScale{n: req.N, relative: req.Delta, cause: cause, reply: reply})
 	case control.VerbReopen:
 		l.post(evReopen{cause, reply})
 	}

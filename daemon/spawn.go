@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -147,4 +146,4 @@ func (p *Parent) childEnviron(w who, generation uint64) []string {
 }
 
 // parallelStarts is how many children may be starting at once. More only make each of them slower.
-func parallelStarts() int { return 2 * runtime.NumCPU() }
+func parallelStarts() int { return 2 * processors() }

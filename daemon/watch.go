@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/brooddaemon/brood/netmon"
-	"github.com/brooddaemon/brood/scoreboard"
 )
 
 const (
@@ -17,7 +16,7 @@ const (
 	complainEvery = time.Minute
 )
 
-// A watch looks at the connections of busy children in the kernel's tables. While nobody is busy it rests, and the
+// A watch looks at the connections of busy children in the kernel's tables. While nobody is busy it rests: the
 // next child that becomes busy rings.
 type watch struct {
 	p          *Parent
@@ -63,14 +62,15 @@ func (w *watch) due() <-chan time.Time {
 	return w.timer.C
 }
 
-// begin starts looking: a child has become busy.
-func (w *watch) begin(b *scoreboard.Board) {
-	if w.active || len(w.ports) == 0 {
+// follow starts looking when somebody has become busy, and rests when nobody is.
+func (w *watch) follow(busy bool) {
+	if busy == w.active || w.sweeping || len(w.ports) == 0 {
 		return
 	}
-	w.active = true
-	b.SetAttention(false)
-	w.timer.Reset(sweepEvery)
+	w.active = busy
+	if busy {
+		w.timer.Reset(sweepEvery)
+	}
 }
 
 func (w *watch) sweep(processes map[int]*process) {
@@ -82,37 +82,10 @@ func (w *watch) sweep(processes map[int]*process) {
 	w.requests <- pids
 }
 
-// next plans the look after one that took d, or rests if nobody is busy.
-func (w *watch) next(b *scoreboard.Board, d time.Duration) {
+// next plans the look after one that took d.
+func (w *watch) next(d time.Duration) {
 	w.sweeping = false
-	if w.rest(b) {
-		w.active = false
-		return
-	}
 	w.timer.Reset(max(sweepEvery, sweepShare*d))
-}
-
-// rest asks to be rung for and reports whether nobody is busy. It looks after it has asked: who becomes busy later
-// rings.
-func (w *watch) rest(b *scoreboard.Board) bool {
-	if anyBusy(b) {
-		return false
-	}
-	b.SetAttention(true)
-	if anyBusy(b) {
-		b.SetAttention(false)
-		return false
-	}
-	return true
-}
-
-func anyBusy(b *scoreboard.Board) bool {
-	for i := range b.Slots() {
-		if h, err := b.Look(i); err == nil && h.State.Busy() {
-			return true
-		}
-	}
-	return false
 }
 
 // complain logs that the tables cannot be read.

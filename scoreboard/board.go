@@ -150,14 +150,20 @@ func (b *Board) SetStatus(s Status, now time.Time) error {
 	return b.write(h, hStatus)
 }
 
-// SetAttention asks, or no longer asks, the next child that becomes busy to ring the bell.
+// Attention says when a child that becomes busy is to ring.
+type Attention struct {
+	Busy  bool // whenever it does
+	Below int  // if fewer than this number of children are left that can take work
+}
+
+// SetAttention tells the children when to ring.
 //
 // A parent that wants to rest while nobody is busy sets it, looks once more, and may then sleep: a child that became
 // busy before that look is seen by it, and one that does so later sees the word and rings.
-func (b *Board) SetAttention(on bool) error {
-	var v uint64
-	if on {
-		v = 1
+func (b *Board) SetAttention(a Attention) error {
+	v := uint64(uint32(a.Below))
+	if a.Busy {
+		v |= attentionBusy
 	}
 	return b.writeWord(hAttention, v)
 }

@@ -56,6 +56,8 @@ const (
 	bootLen    = 40
 )
 
+const attentionBusy = 1 << 32
+
 // Offsets in a slot.
 const (
 	// Written by the parent.

@@ -102,26 +102,24 @@ func (s *Slot) Show(r Record) {
 	seq.Add(1)
 }
 
-// Attention reports whether the parent has asked the next child that becomes busy to ring.
-func (s *Slot) Attention() bool { return s.at(hAttention).Load() != 0 }
-
-// Spare counts the children that could take work now or soon: idle or starting, and not asked to leave.
+// Attention reports whether a child that has just said that it is busy is to ring.
 //
-// Each child counts after it has said that it is busy itself, so of several that become busy at once the last one sees
-// the true number.
-func (s *Slot) Spare() int {
-	n := 0
-	for i := range s.slots {
+// Each child says so before it looks, so of several that become busy at once the last one sees how few are left.
+func (s *Slot) Attention() bool {
+	v := s.at(hAttention).Load()
+	return v&attentionBusy != 0 || !s.spare(int(uint32(v)))
+}
+
+// spare reports whether at least n children could take work now or soon: idle or starting, and not asked to leave.
+func (s *Slot) spare(n int) bool {
+	for i := 0; i < s.slots && n > 0; i++ {
 		base := offset(i)
 		if p := Phase(s.at(base + sPhase).Load()); p != PhaseStarting && p != PhaseServing {
 			continue
 		}
 		if st := State(s.at(base + sState).Load()); st == Idle || st == Starting {
-			n++
+			n--
 		}
 	}
-	return n
+	return n <= 0
 }
-
-// Detach removes the mapping; the Slot must not be used afterwards.
-func (s *Slot) Detach() error { return unix.Munmap(s.mem) }

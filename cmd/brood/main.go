@@ -3,6 +3,7 @@
 //	brood status  DIR|NAME|PID    what every child is doing
 //	brood reload  DIR|NAME|PID    start a new generation of children, wait until it serves
 //	brood stop    DIR|NAME|PID    finish the running jobs and stop, wait until the daemon is gone
+//	brood scale   DIR|NAME|PID N  have N children at least, or +N more, or -N less
 //	brood reopen  DIR|NAME|PID    reopen the log files
 //
 // A daemon is named by its run directory, by its name, or by the process id of its parent or of a child. Exit status: 0
@@ -32,6 +33,7 @@ var errTimeout = errors.New("timeout")
 // A command is one verb.
 type command struct {
 	name  string
+	takes string // a second argument, always the last
 	about string
 	run   func(t target, o options, out io.Writer) error
 	flags func(fs *flag.FlagSet, o *options)
@@ -42,6 +44,7 @@ type options struct {
 	json    bool
 	quick   bool
 	timeout time.Duration
+	last    string // the second argument
 }
 
 func waiting(limit time.Duration) func(*flag.FlagSet, *options) {
@@ -51,15 +54,16 @@ func waiting(limit time.Duration) func(*flag.FlagSet, *options) {
 }
 
 var commands = []command{
-	{"status", "what every child is doing", status, func(fs *flag.FlagSet, o *options) {
+	{"status", "", "what every child is doing", status, func(fs *flag.FlagSet, o *options) {
 		fs.BoolVar(&o.json, "json", false, "print JSON")
 	}},
-	{"reload", "start a new generation of children and wait until it serves", reload, waiting(time.Minute)},
-	{"stop", "finish the running jobs, stop, and wait until the daemon is gone", stop, func(fs *flag.FlagSet, o *options) {
+	{"reload", "", "start a new generation of children and wait until it serves", reload, waiting(time.Minute)},
+	{"stop", "", "finish the running jobs, stop, and wait until the daemon is gone", stop, func(fs *flag.FlagSet, o *options) {
 		waiting(time.Minute)(fs, o)
 		fs.BoolVar(&o.quick, "quick", false, "cancel the running jobs")
 	}},
-	{"reopen", "reopen the log files", reopen, waiting(10 * time.Second)},
+	{"scale", "N", "have N children at least (+N: more, -N: less) and wait until they serve", scale, waiting(time.Minute)},
+	{"reopen", "", "reopen the log files", reopen, waiting(10 * time.Second)},
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -97,10 +101,13 @@ func (c command) call(args []string, out, errw io.Writer) int {
 	fs := flag.NewFlagSet("brood "+c.name, flag.ContinueOnError)
 	fs.SetOutput(errw)
 	fs.Usage = func() {
-		fmt.Fprintf(errw, "usage: brood %s [flags] DIR|NAME|PID\n%s\n", c.name, c.about)
+		fmt.Fprintf(errw, "usage: brood %s [flags] DIR|NAME|PID %s\n%s\n", c.name, c.takes, c.about)
 		fs.PrintDefaults()
 	}
 	c.flags(fs, &o)
+	if c.takes != "" && len(args) > 1 {
+		o.last, args = args[len(args)-1], args[:len(args)-1]
+	}
 	// Flags may stand before and behind the daemon's name.
 	var names []string
 	for {
@@ -116,7 +123,7 @@ func (c command) call(args []string, out, errw io.Writer) int {
 		}
 		names, args = append(names, fs.Arg(0)), fs.Args()[1:]
 	}
-	if len(names) != 1 {
+	if len(names) != 1 || c.takes != "" && o.last == "" {
 		fs.Usage()
 		return exitUsage
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -76,6 +78,20 @@ func reopen(t target, o options, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(out, "log files reopened")
+	return nil
+}
+
+// scale moves the number of children that the daemon does not go below.
+func scale(t target, o options, out io.Writer) error {
+	n, err := strconv.Atoi(o.last)
+	if err != nil {
+		return fmt.Errorf("%q is not a number of children: want N, +N or -N", o.last)
+	}
+	r := control.Request{Verb: control.VerbScale, N: n, Delta: strings.ContainsAny(o.last[:1], "+-")}
+	if _, err := t.call(r, time.Now().Add(o.timeout)); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "scaled")
 	return nil
 }
 

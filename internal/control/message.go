@@ -20,11 +20,13 @@ const (
 	Failed  Kind = 'E' // the child cannot start: Text
 	Gone    Kind = 'G' // the client of job Serial has left: How, Local, Foreign, Text is the Unix path
 	Settled Kind = 'S' // job Serial, named by a Revoke, is over; Leaving if the child ends because of it
+	Parting Kind = 'P' // answers a Leave: Leaving if the child does so, else it has just got work
 )
 
 // What a parent says to its child.
 const (
 	Drain  Kind = 'D' // take no more work, finish what is in hand, exit; Text says why
+	Leave  Kind = 'L' // the same, but only if no job runs; the child answers
 	Quit   Kind = 'Q' // the same, and cancel the jobs that run
 	Revoke Kind = 'V' // the client of job Serial has left: cancel it; Kill if the child is to end as well
 	Clear  Kind = 'C' // the matter of job Serial is settled
@@ -92,7 +94,7 @@ func Parse(b []byte) (Message, error) {
 		Text:   string(b[headLen:]),
 	}
 	switch m.Kind {
-	case Ready, Failed, Gone, Settled, Drain, Quit, Revoke, Clear, Find:
+	case Ready, Failed, Gone, Settled, Parting, Drain, Leave, Quit, Revoke, Clear, Find:
 	default:
 		return Message{}, fmt.Errorf("%w: kind %#x", ErrMessage, b[0])
 	}

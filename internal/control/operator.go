@@ -21,12 +21,15 @@ const (
 	VerbStop   = "stop"   // drain and stop; the answer comes when stopping has begun
 	VerbReload = "reload" // the answer comes when the new generation serves, or when it is given up
 	VerbReopen = "reopen" // reopen the log files
+	VerbScale  = "scale"  // move the number of children; the answer comes when they serve
 )
 
 // A Request is one line of JSON from an operator.
 type Request struct {
 	Verb  string `json:"verb"`
 	Quick bool   `json:"quick,omitempty"` // of stop: cancel the jobs that run
+	N     int    `json:"n,omitempty"`     // of scale: the number of children
+	Delta bool   `json:"delta,omitempty"` // of scale: N is to be added
 }
 
 // A Reply is one line of JSON to an operator.
@@ -123,7 +126,7 @@ func Receive(c *net.UnixConn) (Request, Peer, error) {
 		return Request{}, p, fmt.Errorf("reading a request: %w", err)
 	}
 	switch r.Verb {
-	case VerbStop, VerbReload, VerbReopen:
+	case VerbStop, VerbReload, VerbReopen, VerbScale:
 		return r, p, nil
 	}
 	return r, p, fmt.Errorf("unknown verb %q", r.Verb)
