@@ -24,7 +24,9 @@ type LogRotate = logs.Rotate
 
 // A Config says what the daemon does. Only MainLoop is required. Run takes a copy: later changes have no effect.
 //
-// Hooks run in the process their comment names. A hook of the parent must not block for long: the daemon waits for it.
+// Hooks run in the process and on the goroutine that their comment names. Those of the parent that run on "the hooks'
+// goroutine" (and OnClientDisconnect with them) wait for each other; the daemon does not wait for them. A hook that
+// fails, panics or hangs is logged with its name and does not take the parent down once it has started.
 type Config struct {
 	// Name names the daemon in its logs, in its run directory and for the brood command. Default: the program's base name.
 	Name string
@@ -105,7 +107,7 @@ type Config struct {
 	AutoReload reload.Set
 
 	// OnClientDisconnect decides what happens to a job whose client has left: KillChild, CancelJob or a policy of your
-	// own. Called in the parent, on one goroutine, once for each lost client. Default: CancelJob.
+	// own. Called in the parent, on the hooks' goroutine, once for each lost client. Default: CancelJob.
 	OnClientDisconnect func(Disconnect) Action
 
 	// StartTimeout is how long a child may take from its start until it is ready. Default 10 s.
@@ -126,15 +128,42 @@ type Config struct {
 	// its way is answered. Ends early when no connection is left. Default 5 s.
 	LingerTimeout time.Duration
 
-	// AfterInit is called once in the parent when the logs and the lock are there and before the first child starts, in
-	// the main goroutine. Bind sockets here with Parent.Listen. An error ends the start.
+	// BeforeDaemonize is called in the launcher, in the goroutine that called Run, before the parent is started; only with
+	// Daemonize. An error ends the start.
+	BeforeDaemonize func() error
+
+	// AfterInit is called once in the parent, in the goroutine that called Run, when the logs and the lock are there and
+	// before the first child starts. Bind sockets here with Parent.Listen. An error ends the start.
 	AfterInit func(p *Parent) error
+
+	// BeforeSpawn is called in the parent before each child is started, on the goroutine that starts children: the child
+	// waits for it. An error means that the child cannot be started.
+	BeforeSpawn func(p *Parent, slot int, generation uint64) error
 
 	// ChildInit is called in each child before MainLoop. An error or a panic means that the child cannot start.
 	ChildInit func(c *Child) error
 
+	// AllReady is called once in the parent, on the hooks' goroutine, when every first child is ready.
+	AllReady func(p *Parent)
+
 	// ChildFinish is called in each child when its last job has ended, before it exits.
 	ChildFinish func(c *Child)
+
+	// ChildExit is called in the parent, on the hooks' goroutine, for each child that has ended.
+	ChildExit func(x Exit)
+
+	// IdleLoop is called in the parent, on the hooks' goroutine, every IdleEvery.
+	IdleLoop func(p *Parent)
+
+	// IdleEvery is how often IdleLoop is called. Default 1 s.
+	IdleEvery time.Duration
+
+	// BeforeShutdown is called once in the parent, on the hooks' goroutine, before the children are asked to stop; they
+	// serve on until it returns, for at most 30 s.
+	BeforeShutdown func(p *Parent)
+
+	// Exit is called in the parent, in the goroutine that called Run, when every child is gone, before Run returns err.
+	Exit func(err error)
 }
 
 const (
@@ -170,6 +199,7 @@ func (cfg *Config) complete() error {
 	setDefault(&cfg.IdleTimeout, defaultIdleTimeout)
 	setDefault(&cfg.MinChildAge, defaultMinChildAge)
 	setDefault(&cfg.Concurrency, 1)
+	setDefault(&cfg.IdleEvery, time.Second)
 	setDefault(&cfg.StartTimeout, defaultStartTimeout)
 	setDefault(&cfg.DrainTimeout, defaultDrainTimeout)
 	setDefault(&cfg.StopTimeout, defaultStopTimeout)
@@ -188,7 +218,7 @@ func (cfg *Config) complete() error {
 		name string
 		d    time.Duration
 	}{
-		{"IdleTimeout", cfg.IdleTimeout}, {"StartTimeout", cfg.StartTimeout}, {"DrainTimeout", cfg.DrainTimeout},
+		{"IdleTimeout", cfg.IdleTimeout}, {"IdleEvery", cfg.IdleEvery}, {"StartTimeout", cfg.StartTimeout}, {"DrainTimeout", cfg.DrainTimeout},
 		{"StopTimeout", cfg.StopTimeout}, {"LingerTimeout", cfg.LingerTimeout},
 	} {
 		if d.d < 0 {

@@ -109,6 +109,8 @@ type (
 		took time.Duration
 		err  error
 	}
+	// shut says that BeforeShutdown has returned. For the loop.
+	evShut struct{}
 	// reopen asks for the log files to be opened anew. For the loop.
 	evReopen struct {
 		cause string
@@ -135,6 +137,7 @@ func (evOverdue) isEvent()     {}
 func (evTick) isEvent()        {}
 func (evRung) isEvent()        {}
 func (evSwept) isEvent()       {}
+func (evShut) isEvent()        {}
 func (evReopen) isEvent()      {}
 
 // An action is what pool.step has decided. The parent's loop carries it out.

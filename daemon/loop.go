@@ -3,9 +3,10 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/brooddaemon/brood/internal/control"
@@ -22,7 +23,10 @@ type loop struct {
 	processes map[int]*process // by slot
 	programs  map[uint64]*program
 	spawner   *spawner
-	policies  chan evGone
+	hooks     *hooks
+	stops     []evStop // wait for BeforeShutdown
+	shutting  bool     // BeforeShutdown has been called
+	shut      bool     // and has returned, or been given up
 	watch     *watch
 	later     []event           // that acting brought about, to be taken before any other
 	shown     scoreboard.Status // as last written to the board
@@ -44,10 +48,10 @@ func newLoop(p *Parent, launcher *readyPipe) *loop {
 			stopTimeout: p.cfg.StopTimeout, killGrace: p.cfg.KillGrace,
 		}),
 		processes: map[int]*process{}, programs: map[uint64]*program{},
-		spawner:  &spawner{p: p, jobs: make(chan spawnJob, slots)},
-		policies: make(chan evGone, 4096),
-		watch:    newWatch(p),
-		knocker:  &knocker{p: p, fd: -1},
+		spawner: &spawner{p: p, jobs: make(chan spawnJob, slots)},
+		hooks:   newHooks(p),
+		watch:   newWatch(p),
+		knocker: &knocker{p: p, fd: -1},
 	}
 }
 
@@ -125,7 +129,12 @@ func (l *loop) prepare(ev event) event {
 		}
 		delete(l.processes, ev.slot)
 		proc.control.Close()
+		l.tellExit(proc)
 		return ev
+	case evStop:
+		return l.beforeShutdown(ev)
+	case evShut:
+		l.shutDown()
 	case evRung, evTick:
 		return l.look()
 	case evSwept:
@@ -176,10 +185,7 @@ func (l *loop) act(a action) {
 	case actFree:
 		l.try(l.board.Free(a.slot))
 	case actPolicy:
-		select {
-		case l.policies <- evGone(a):
-		default:
-			l.log.Error("OnClientDisconnect is far behind: a lost client is ignored", "slot", a.slot, "job", a.d.Job)
+		if !l.hooks.do("OnClientDisconnect", func() { l.judge(evGone(a)) }) {
 			l.later = append(l.later, evVerdict{a.who, a.d, Ignore})
 		}
 	case actReply:
@@ -190,6 +196,9 @@ func (l *loop) act(a action) {
 		l.log.Info("serving", "children", l.pool.target, "generation", l.pool.generation)
 		l.launcher.say(nil)
 		l.crashToLog()
+		if l.cfg.AllReady != nil {
+			l.hooks.do("AllReady", func() { l.cfg.AllReady(l.Parent) })
+		}
 	case actLog:
 		l.log.Log(context.Background(), slog.Level(a.level), a.msg, a.attrs...)
 	case actDone:
@@ -314,23 +323,67 @@ func (l *loop) swept(ev evSwept) {
 	l.watch.next(ev.took)
 }
 
-// judge asks the user's policy about lost clients, on a goroutine of its own.
-func (l *loop) judge() {
-	for {
-		select {
-		case ev := <-l.policies:
-			act := Ignore
-			if err := guard("OnClientDisconnect", func() error {
-				act = l.cfg.OnClientDisconnect(ev.d)
-				return nil
-			}); err != nil {
-				l.log.Error(fmt.Sprintf("%v: the lost client is ignored", err))
-			}
-			l.post(evVerdict{ev.who, ev.d, act})
-		case <-l.done:
-			return
-		}
+// tellExit calls ChildExit for a child that has been reaped.
+func (l *loop) tellExit(proc *process) {
+	if l.cfg.ChildExit == nil {
+		return
 	}
+	x := Exit{PID: proc.pid, Slot: proc.slot, Generation: proc.generation, Status: -1}
+	if proc.status.Signaled() {
+		x.Signal = proc.status.Signal().String()
+	} else {
+		x.Status = proc.status.ExitStatus()
+	}
+	if m := l.pool.find(proc.who); m != nil {
+		x.Cause = firstOf(m.end, m.failed)
+	}
+	l.hooks.do("ChildExit", func() { l.cfg.ChildExit(x) })
+}
+
+// beforeShutdown gives the hook its turn before the first stop, which it may hold up for a while; another stop that
+// comes meanwhile waits with it, and one that kills does not wait.
+func (l *loop) beforeShutdown(ev evStop) event {
+	if l.cfg.BeforeShutdown == nil || l.shut || ev.mode == stopKill {
+		return ev
+	}
+	again := ev.mode == stopQuick && slices.ContainsFunc(l.stops, func(s evStop) bool { return s.mode == stopQuick })
+	l.stops = append(l.stops, ev)
+	if again { // somebody is in a hurry
+		l.shutDown()
+		return evTick{}
+	}
+	if !l.shutting {
+		l.shutting = true
+		once := sync.OnceFunc(func() { l.post(evShut{}) })
+		l.hooks.do("BeforeShutdown", func() {
+			defer once()
+			l.cfg.BeforeShutdown(l.Parent)
+		})
+		time.AfterFunc(shutdownPatience, once)
+	}
+	return evTick{}
+}
+
+// shutDown lets the stops that have waited for BeforeShutdown happen.
+func (l *loop) shutDown() {
+	if l.shut {
+		return
+	}
+	l.shut = true
+	for _, ev := range l.stops {
+		l.later = append(l.later, ev)
+	}
+	l.stops = nil
+}
+
+// judge asks the user's policy about a lost client.
+func (l *loop) judge(ev evGone) {
+	act := Ignore
+	l.attempt("OnClientDisconnect", func() error {
+		act = l.cfg.OnClientDisconnect(ev.d)
+		return nil
+	})
+	l.post(evVerdict{ev.who, ev.d, act})
 }
 
 // gone reports whether a message could not be delivered because the child has just died.

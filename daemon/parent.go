@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -68,6 +67,9 @@ func runParent(ctx context.Context, cfg Config, claim inherit.Claim, environ []s
 	}
 	if err == nil && launcher.waiting() {
 		err = errNotReady
+	}
+	if p.cfg.Exit != nil && p.log != nil {
+		p.attempt("Exit", func() error { p.cfg.Exit(err); return nil })
 	}
 	// Everything is gone before the launcher is told.
 	p.cleanUp()
@@ -179,19 +181,6 @@ func (p *Parent) bindAll() error {
 		addrs[i] = l.addr
 	}
 	return p.board.SetListen(strings.Join(addrs, " "))
-}
-
-// guard calls a hook and turns its panic into an error that names it.
-func guard(hook string, f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%s panicked: %v\n%s", hook, r, debug.Stack())
-		}
-	}()
-	if err := f(); err != nil {
-		return fmt.Errorf("%s: %w", hook, err)
-	}
-	return nil
 }
 
 func (p *Parent) onExit(f func()) { p.undo = append(p.undo, f) }

@@ -30,6 +30,7 @@ type process struct {
 	output     sync.WaitGroup // ends with the child's output
 	said       chan struct{}  // closed when the child has said its last on the control socket
 	words      *words
+	status     syscall.WaitStatus // of a child that has been reaped
 }
 
 // attend starts to listen to a child that the loop has been told of.
@@ -103,9 +104,9 @@ func (proc *process) awaitExit(p *Parent) {
 // The child has exited.
 func (proc *process) reap() (status string) {
 	unix.Kill(-proc.pid, unix.SIGKILL)
-	var ws syscall.WaitStatus
+	ws := &proc.status
 	for {
-		if _, err := syscall.Wait4(proc.pid, &ws, 0, nil); err != syscall.EINTR {
+		if _, err := syscall.Wait4(proc.pid, ws, 0, nil); err != syscall.EINTR {
 			break
 		}
 	}

@@ -32,6 +32,11 @@ func Run(ctx context.Context, cfg Config) error {
 		return launched(claim, fmt.Errorf("%s must be started by root, not by user %d", cfg.Name, os.Geteuid()))
 	}
 	if cfg.Daemonize && claim.Role == inherit.Launcher {
+		if cfg.BeforeDaemonize != nil {
+			if err := guard("BeforeDaemonize", cfg.BeforeDaemonize); err != nil {
+				return err
+			}
+		}
 		return launch(cfg, environ)
 	}
 	return runParent(ctx, cfg, claim, environ)

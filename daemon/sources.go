@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -63,7 +64,10 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 	go l.readBell()
 	go l.serveOperators(operators)
 	go l.spawner.run()
-	go l.judge()
+	go l.hooks.run()
+	if l.cfg.IdleLoop != nil {
+		go l.idleLoop()
+	}
 	go l.watch.run()
 	cancelled := context.AfterFunc(ctx, func() {
 		l.post(evStop{stopDrain, context.Cause(ctx).Error()})
@@ -101,6 +105,28 @@ func (l *loop) readSignals(signals <-chan os.Signal) {
 			// SIGPIPE is only caught: a reader of the daemon's standard error who leaves must not take it with him.
 		case <-l.done:
 			return
+		}
+	}
+}
+
+// idleLoop calls the hook of that name every so often, unless the last call still runs.
+func (l *loop) idleLoop() {
+	t := time.NewTicker(l.cfg.IdleEvery)
+	defer t.Stop()
+	running := make(chan struct{}, 1)
+	for {
+		select {
+		case <-t.C:
+		case <-l.done:
+			return
+		}
+		select {
+		case running <- struct{}{}:
+			l.hooks.do("IdleLoop", func() {
+				defer func() { <-running }()
+				l.cfg.IdleLoop(l.Parent)
+			})
+		default:
 		}
 	}
 }

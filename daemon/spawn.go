@@ -47,6 +47,11 @@ func (s *spawner) run() {
 // start executes the program with the descriptors of a child. All of them are bare numbers: os/exec would put the
 // shared listeners into blocking mode.
 func (s *spawner) start(j spawnJob) (_ *process, err error) {
+	if hook := s.p.cfg.BeforeSpawn; hook != nil {
+		if err := s.p.attempt("BeforeSpawn", func() error { return hook(s.p, j.slot, j.generation) }); err != nil {
+			return nil, err
+		}
+	}
 	var fds []int // to close when the child has its own
 	defer func() {
 		for _, fd := range fds {
