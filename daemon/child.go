@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"sync"
@@ -51,6 +52,8 @@ type Child struct {
 	jobs       map[uint64]*job
 	finishing  int // jobs, including those that are just being ended
 	serial     uint64
+	done       int    // jobs
+	enough     int    // jobs after which the child is replaced, 0: any number
 	shown      uint64 // the job that the record describes
 	orphaned   bool
 	complained time.Time
@@ -115,6 +118,9 @@ func (c *Child) init() (err error) {
 	// The terminal's signals are for the parent, which then tells its children. They are caught and not ignored, because
 	// programs that a job starts would inherit that they are ignored.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGPIPE)
+	if n := c.cfg.MaxRequests; n > 0 {
+		c.enough = n - rand.IntN(n/10+1)
+	}
 	c.tokens = make(chan struct{}, c.cfg.Concurrency)
 	if c.eye, err = newEye(c); err != nil {
 		return fmt.Errorf("cannot watch connections: %w", err)

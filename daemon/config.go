@@ -102,6 +102,13 @@ type Config struct {
 	// and a fair share of the processors otherwise, unless the environment sets GOMAXPROCS.
 	Concurrency int
 
+	// MaxRequests is the number of jobs after which a child is replaced. A tenth of it, at random, is taken off for each
+	// child, so that they do not all go at once. Default: no limit.
+	MaxRequests int
+
+	// MaxAge is how long a child serves before it is replaced, up to a tenth less at random. Default: no limit.
+	MaxAge time.Duration
+
 	// AutoReload says which files make the daemon start a new generation of children when they change: reload.Self() for
 	// the program itself, reload.Dirs for what it reads. Default: none.
 	AutoReload reload.Set
@@ -214,11 +221,14 @@ func (cfg *Config) complete() error {
 	if cfg.Concurrency < 1 || cfg.Concurrency > 1<<20 {
 		return fmt.Errorf("field Concurrency is %d: want 1 to %d jobs", cfg.Concurrency, 1<<20)
 	}
+	if cfg.MaxRequests < 0 {
+		return fmt.Errorf("field MaxRequests is %d: want a number of jobs, or 0 for no limit", cfg.MaxRequests)
+	}
 	for _, d := range []struct {
 		name string
 		d    time.Duration
 	}{
-		{"IdleTimeout", cfg.IdleTimeout}, {"IdleEvery", cfg.IdleEvery}, {"StartTimeout", cfg.StartTimeout}, {"DrainTimeout", cfg.DrainTimeout},
+		{"MaxAge", cfg.MaxAge}, {"IdleTimeout", cfg.IdleTimeout}, {"IdleEvery", cfg.IdleEvery}, {"StartTimeout", cfg.StartTimeout}, {"DrainTimeout", cfg.DrainTimeout},
 		{"StopTimeout", cfg.StopTimeout}, {"LingerTimeout", cfg.LingerTimeout},
 	} {
 		if d.d < 0 {

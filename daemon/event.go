@@ -71,6 +71,8 @@ type (
 		who
 		leaves bool
 	}
+	// spent says that a child has done as many jobs as it may.
+	evSpent struct{ who }
 	// scale moves the number of children that the pool does not go below.
 	evScale struct {
 		n        int
@@ -129,6 +131,7 @@ func (evStop) isEvent()        {}
 func (evCensus) isEvent()      {}
 func (evKnock) isEvent()       {}
 func (evAnswered) isEvent()    {}
+func (evSpent) isEvent()       {}
 func (evScale) isEvent()       {}
 func (evGone) isEvent()        {}
 func (evVerdict) isEvent()     {}

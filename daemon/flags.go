@@ -38,6 +38,8 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.time(&cfg.IdleTimeout, "idle-timeout", "`time` after which a child that is not needed is sent away")
 	s.time(&cfg.MinChildAge, "min-child-age", "`time` that a child serves at least before it is sent away for being idle")
 	s.number(&cfg.Concurrency, "concurrency", "`number` of jobs a child runs at once")
+	s.number(&cfg.MaxRequests, "max-requests", "`number` of jobs after which a child is replaced; 0 is no limit")
+	s.time(&cfg.MaxAge, "max-age", "`time` after which a child is replaced; 0 is no limit")
 	s.time(&cfg.StartTimeout, "start-timeout", "`time` a child may take until it is ready")
 	s.time(&cfg.DrainTimeout, "drain-timeout", "`time` an old child may go on with its jobs after a reload")
 	s.time(&cfg.StopTimeout, "stop-timeout", "`time` jobs may go on when the daemon stops")

@@ -130,8 +130,11 @@ func (c *Child) end(j *job, counts bool) {
 		late.Stop()
 	}
 	delete(c.jobs, j.serial)
+	spent := false
 	if counts {
 		c.board.Done()
+		c.done++
+		spent = c.done == c.enough
 	}
 	c.show()
 	if j.fatal {
@@ -154,6 +157,9 @@ func (c *Child) end(j *job, counts bool) {
 	c.mu.Unlock()
 	j.cancel(context.Canceled)
 	c.finished()
+	if spent {
+		c.tell(control.Message{Kind: control.Spent})
+	}
 	if j.token {
 		c.release()
 	}

@@ -53,9 +53,30 @@ func (p *pool) ready(w who) {
 	}
 	p.setPhase(m, scoreboard.PhaseServing, never)
 	m.readyAt, m.idleSince = p.now, p.now
+	if p.maxAge > 0 {
+		m.expires = p.now.Add(less(p.maxAge))
+	}
 	p.log(slog.LevelInfo, m, "child ready")
 	if r := p.roll; r != nil && r.generation == m.generation && r.stage == rollCandidate {
 		r.stage = rollRest
+	}
+}
+
+// less takes up to a tenth off, at random.
+func less(d time.Duration) time.Duration {
+	return d - time.Duration(rand.Int64N(int64(d/10)+1))
+}
+
+// miss notes why a child is missing, for the record of the one that takes its place.
+func (p *pool) miss(m *member, why string) {
+	p.vacant = append(p.vacant, fmt.Sprintf("replaces %d: %s", m.pid, why))
+}
+
+// replace drains a child that has served its time; another one takes its place at once.
+func (p *pool) replace(w who, why string) {
+	if m := p.find(w); m != nil && m.phase == scoreboard.PhaseServing {
+		p.miss(m, why)
+		p.drain(m, why, p.drainTimeout)
 	}
 }
 
@@ -65,7 +86,7 @@ func (p *pool) drain(m *member, why string, timeout time.Duration) {
 	if timeout > 0 {
 		deadline = p.now.Add(timeout)
 	}
-	m.end = why
+	m.end, m.expires = why, never
 	p.setPhase(m, scoreboard.PhaseDraining, deadline)
 	p.do(actTell{m.who, control.Message{Kind: control.Drain, Text: why}})
 }
@@ -74,7 +95,10 @@ func (p *pool) kill(m *member, why string) {
 	if m.phase == scoreboard.PhaseKilling {
 		return
 	}
-	m.end, m.revoked, m.waiting = why, nil, nil
+	if m.phase == scoreboard.PhaseServing {
+		p.miss(m, why)
+	}
+	m.end, m.revoked, m.waiting, m.expires = why, nil, nil, never
 	p.setPhase(m, scoreboard.PhaseKilling, never)
 	p.status.Killed++
 	p.log(slog.LevelWarn, m, "killing child", "cause", why)
@@ -109,6 +133,7 @@ func (p *pool) exited(ev evExited) {
 		p.log(slog.LevelInfo, m, "child ended", "cause", m.end, "status", ev.status)
 	default:
 		p.status.Died++
+		p.miss(m, "died, "+ev.status)
 		p.log(slog.LevelWarn, m, "child died", "status", ev.status)
 		// A death by SIGKILL comes from outside and says nothing about the code.
 		if p.now.Sub(m.readyAt) >= infancy || ev.status == "signal: killed" {
@@ -222,6 +247,10 @@ func (p *pool) timeouts() {
 				m.failed = fmt.Sprintf("was not ready within %v", p.startTimeout)
 			}
 			p.kill(m, fmt.Sprintf("timeout: %s", firstOf(m.end, m.failed)))
+		}
+		if due(m.expires) {
+			m.expires = never
+			p.replace(m.who, fmt.Sprintf("has served for %v", p.now.Sub(m.readyAt).Round(time.Millisecond)))
 		}
 		if r := m.revoked; r != nil && due(r.killAt) {
 			r.killAt = never

@@ -20,8 +20,9 @@ type limits struct {
 	maxChildren  int
 	idleTimeout  time.Duration
 	minChildAge  time.Duration
-	slots        int // more than maxChildren: draining children keep theirs
-	parallel     int // starts at once
+	maxAge       time.Duration // 0: none
+	slots        int           // more than maxChildren: draining children keep theirs
+	parallel     int           // starts at once
 	startTimeout time.Duration
 	drainTimeout time.Duration
 	stopTimeout  time.Duration
@@ -55,6 +56,7 @@ type member struct {
 	done       uint64    // jobs it had done then
 	idleSince  time.Time // as far as has been seen
 	asked      bool      // to leave if it is idle
+	expires    time.Time // never: it may serve as long as it likes
 	end        string    // why it is to end; empty: its exit is unexpected
 	failed     string    // why its start is given up
 	lost       map[uint64]time.Time
@@ -89,6 +91,7 @@ type pool struct {
 	knocked    bool      // a connection waits and nobody is there
 	armed      bool      // the parent listens for such a knock
 	scaling    []evScale // wait until the floor is reached
+	vacant     []string // why children are missing
 	failures   int
 	failedAt   time.Time
 	retryAt    time.Time
@@ -146,6 +149,8 @@ func (p *pool) step(now time.Time, ev event) []action {
 		p.armed, p.knocked = false, true
 	case evAnswered:
 		p.answered(ev)
+	case evSpent:
+		p.replace(ev.who, "has done as many jobs as it may")
 	case evScale:
 		p.scale(ev)
 	case evSettled:
@@ -173,6 +178,7 @@ func (p *pool) wake() time.Time {
 	}
 	for _, m := range p.members {
 		earlier(m.deadline)
+		earlier(m.expires)
 		if m.revoked != nil {
 			earlier(m.revoked.killAt)
 		}
@@ -255,16 +261,21 @@ func (p *pool) refill() {
 	have := p.count(p.generation, scoreboard.PhaseStarting, scoreboard.PhaseServing)
 	starting := p.count(0, scoreboard.PhaseStarting)
 	for ; have < p.target && starting < p.parallel; have, starting = have+1, starting+1 {
-		cause := "replaces a child that ended"
+		cause := "one was missing"
 		switch {
 		case p.booting:
 			cause = "start"
+		case len(p.vacant) > 0:
+			cause, p.vacant = p.vacant[0], p.vacant[1:]
 		case p.grownAt.Equal(p.now):
 			cause = "nobody was idle"
 		}
 		if !p.spawn(p.generation, cause) {
 			return
 		}
+	}
+	if have >= p.target {
+		p.vacant = nil
 	}
 }
 

@@ -64,6 +64,8 @@ func (proc *process) readControl(p *Parent) {
 			proc.words.fail(m.Text)
 		case control.Gone:
 			p.post(evGone{proc.who, disconnectOf(m)})
+		case control.Spent:
+			p.post(evSpent{proc.who})
 		case control.Parting:
 			p.post(evAnswered{proc.who, m.Leaving})
 		case control.Settled:

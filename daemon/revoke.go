@@ -77,6 +77,7 @@ func (p *pool) settled(ev evSettled) {
 		// Also if the slot has told already that the job is over: the child means it.
 		m.revoked, m.waiting = nil, nil
 		m.end = fmt.Sprintf("client of job %d has left", ev.serial)
+		p.miss(m, m.end)
 		p.setPhase(m, scoreboard.PhaseDraining, p.now.Add(max(p.killGrace, 0)))
 		return
 	case m.revoked == nil || m.revoked.serial != ev.serial:

@@ -183,3 +183,25 @@ func TestPoolOnDemandReload(t *testing.T) {
 	w.settle()
 	want(t, "ok", w.p.status.ReloadOK, true)
 }
+
+// A child that has served its time is replaced at the moment it is asked to leave, and keeps its jobs.
+func TestPoolReplacesTheOld(t *testing.T) {
+	l := dynamic(Static)
+	l.maxAge = time.Hour
+	w := worldOf(t, l).begin()
+	w.work(3)
+	w.pass(54*time.Minute - 1) // a tenth less at the most
+	want(t, "born", w.p.status.Born, 3)
+	w.pass(7 * time.Minute)
+	want(t, "serving", w.serving(1), 3)
+	want(t, "finishing", w.p.count(1, scoreboard.PhaseDraining), 3)
+	want(t, "killed", len(w.killed), 0)
+
+	w = worldOf(t, dynamic(Static)).begin()
+	x := w.anyone(1)
+	w.step(evSpent{x})
+	w.step(evSpent{x})
+	w.settle()
+	want(t, "born", w.p.status.Born, 4)
+	want(t, "serving", w.serving(1), 3)
+}
