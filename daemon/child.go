@@ -49,7 +49,7 @@ type Child struct {
 	mu         sync.Mutex
 	settled    *sync.Cond // mu; a revocation has been cleared, or the parent has died
 	idle       *sync.Cond // mu; a job has ended
-	jobs       map[uint64]*job
+	jobs       map[uint64]*Job
 	finishing  int // jobs, including those that are just being ended
 	serial     uint64
 	done       int    // jobs
@@ -94,7 +94,7 @@ func newChild(ctx context.Context, cfg Config, claim inherit.Claim) (*Child, err
 	if err := inherit.CloseOnExec(); err != nil {
 		return nil, err
 	}
-	c := &Child{cfg: cfg, claim: claim, bell: inherit.BellFD, jobs: map[uint64]*job{}, draining: make(chan struct{})}
+	c := &Child{cfg: cfg, claim: claim, bell: inherit.BellFD, jobs: map[uint64]*Job{}, draining: make(chan struct{})}
 	c.loopCtx, c.cancel = context.WithCancelCause(ctx)
 	c.settled, c.idle = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
 	c.control = os.NewFile(inherit.ControlFD, "control")

@@ -120,6 +120,11 @@ type Config struct {
 	// StartTimeout is how long a child may take from its start until it is ready. Default 10 s.
 	StartTimeout time.Duration
 
+	// JobTimeout is how long a job may run. At four fifths of it the log is told; then its context ends, then its process
+	// group gets SIGTERM and then SIGKILL, each after KillGrace, and the child is replaced. A job gets more time by
+	// Job.Extend. Default: no limit.
+	JobTimeout time.Duration
+
 	// DrainTimeout is how long a child of an old generation may go on with its jobs, and how long any child may once its
 	// parent is gone. Then it is killed. Default 5 min.
 	DrainTimeout time.Duration
@@ -228,7 +233,7 @@ func (cfg *Config) complete() error {
 		name string
 		d    time.Duration
 	}{
-		{"MaxAge", cfg.MaxAge}, {"IdleTimeout", cfg.IdleTimeout}, {"IdleEvery", cfg.IdleEvery}, {"StartTimeout", cfg.StartTimeout}, {"DrainTimeout", cfg.DrainTimeout},
+		{"MaxAge", cfg.MaxAge}, {"JobTimeout", cfg.JobTimeout}, {"IdleTimeout", cfg.IdleTimeout}, {"IdleEvery", cfg.IdleEvery}, {"StartTimeout", cfg.StartTimeout}, {"DrainTimeout", cfg.DrainTimeout},
 		{"StopTimeout", cfg.StopTimeout}, {"LingerTimeout", cfg.LingerTimeout},
 	} {
 		if d.d < 0 {

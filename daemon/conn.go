@@ -35,7 +35,7 @@ type Conn struct {
 	closeErr  error
 
 	mu  sync.Mutex
-	job *job // nil: idle between two requests
+	job *Job // nil: idle between two requests
 	ctx context.Context
 }
 
@@ -131,6 +131,18 @@ func (conn *Conn) Context() context.Context {
 	return conn.ctx
 }
 
+// With returns ctx as a context of the job that runs on the connection: JobOf finds the job in it, and it ends with the
+// job's context, too. Call the returned function when the work is done.
+func (conn *Conn) With(ctx context.Context) (context.Context, context.CancelFunc) {
+	of := conn.Context()
+	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, jobKey{}, JobOf(of)))
+	stop := context.AfterFunc(of, func() { cancel(context.Cause(of)) })
+	return ctx, func() {
+		stop()
+		cancel(context.Canceled)
+	}
+}
+
 // Describe says on the scoreboard what the job on this connection is, cut at 192 bytes. After Finish it says that there
 // is work again.
 func (conn *Conn) Describe(text string) {
@@ -217,7 +229,7 @@ func (conn *Conn) over() {
 }
 
 // drop takes the job from the connection.
-func (conn *Conn) drop() *job {
+func (conn *Conn) drop() *Job {
 	conn.mu.Lock()
 	defer conn.mu.Unlock()
 	j := conn.job

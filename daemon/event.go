@@ -71,6 +71,11 @@ type (
 		who
 		leaves bool
 	}
+	// overtime says that a job has run for longer than it may.
+	evOvertime struct {
+		who
+		serial uint64
+	}
 	// spent says that a child has done as many jobs as it may.
 	evSpent struct{ who }
 	// scale moves the number of children that the pool does not go below.
@@ -131,6 +136,7 @@ func (evStop) isEvent()        {}
 func (evCensus) isEvent()      {}
 func (evKnock) isEvent()       {}
 func (evAnswered) isEvent()    {}
+func (evOvertime) isEvent()    {}
 func (evSpent) isEvent()       {}
 func (evScale) isEvent()       {}
 func (evGone) isEvent()        {}
@@ -166,6 +172,8 @@ type (
 	}
 	// kill ends a child and its process group.
 	actKill struct{ who }
+	// term sends SIGTERM to a child and its process group.
+	actTerm struct{ who }
 	// killJob asks whether the child still runs that very job: the answer is an evOverdue or an evSettled.
 	actKillJob struct {
 		who
@@ -204,6 +212,7 @@ func (actUnpin) isAction()   {}
 func (actTell) isAction()    {}
 func (actPhase) isAction()   {}
 func (actKill) isAction()    {}
+func (actTerm) isAction()    {}
 func (actKillJob) isAction() {}
 func (actRevoke) isAction()  {}
 func (actFree) isAction()    {}

@@ -41,6 +41,7 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.number(&cfg.MaxRequests, "max-requests", "`number` of jobs after which a child is replaced; 0 is no limit")
 	s.time(&cfg.MaxAge, "max-age", "`time` after which a child is replaced; 0 is no limit")
 	s.time(&cfg.StartTimeout, "start-timeout", "`time` a child may take until it is ready")
+	s.time(&cfg.JobTimeout, "job-timeout", "`time` a job may run; 0 is no limit")
 	s.time(&cfg.DrainTimeout, "drain-timeout", "`time` an old child may go on with its jobs after a reload")
 	s.time(&cfg.StopTimeout, "stop-timeout", "`time` jobs may go on when the daemon stops")
 	s.time(&cfg.KillGrace, "kill-grace", "`time` a cancelled job may take before its child is killed")

@@ -15,8 +15,9 @@ import (
 // once is what is written to an eventfd: a number in the machine's own order (eventfd(2)).
 var once = binary.NativeEndian.AppendUint64(nil, 1)
 
-// A job is one unit of work: a connection, a request, or what Do was given.
-type job struct {
+// A Job is one unit of work: a connection, a request, or what Do was given.
+type Job struct {
+	c         *Child
 	serial    uint64
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
@@ -25,11 +26,14 @@ type job struct {
 	state     scoreboard.State
 	started   time.Time
 	cancelled bool
-	fatal     bool // the child leaves with this job
-	token     bool // counts against Concurrency
-	answered  bool // its work is done: from now on the client may leave
-	reported  bool // the parent has been told that the client has left
-	judged    bool // and has said what follows
+	fatal     bool        // the child leaves with this job
+	token     bool        // counts against Concurrency
+	answered  bool        // its work is done: from now on the client may leave
+	reported  bool        // the parent has been told that the client has left
+	judged    bool        // and has said what follows
+	limit     *time.Timer // acts when its time is over; nil: it has no limit
+	warning   *time.Timer
+	deadline  time.Duration // of the monotonic clock
 }
 
 // Do runs a job that has no connection: a queue item, a timer's work. text says on the scoreboard what it is.
@@ -87,13 +91,14 @@ func (c *Child) borrow() bool {
 func (c *Child) release() { <-c.tokens }
 
 // begin starts a job; token says whether one has been taken for it.
-func (c *Child) begin(ctx context.Context, conn *Conn, text string, token bool) *job {
-	ctx, cancel := context.WithCancelCause(ctx)
-	j := &job{ctx: ctx, cancel: cancel, conn: conn, text: text, state: scoreboard.Working, started: time.Now(), token: token}
+func (c *Child) begin(ctx context.Context, conn *Conn, text string, token bool) *Job {
+	j := &Job{c: c, conn: conn, text: text, state: scoreboard.Working, started: time.Now(), token: token}
+	j.ctx, j.cancel = context.WithCancelCause(context.WithValue(ctx, jobKey{}, j))
 	if conn != nil {
 		j.state, j.answered = conn.first, conn.await
 	}
 	c.mu.Lock()
+	j.setLimit(c.cfg.JobTimeout)
 	c.serial++
 	j.serial = c.serial
 	c.jobs[j.serial] = j
@@ -120,7 +125,7 @@ const verdictWait = time.Second
 //
 // If the client left while the job ran, the parent's verdict is waited for, even if the job has come to its end by
 // itself: the policy may want the child to end, with what the job has left behind in it.
-func (c *Child) end(j *job, counts bool) {
+func (c *Child) end(j *Job, counts bool) {
 	c.mu.Lock()
 	if j.reported && !j.judged {
 		late := time.AfterFunc(verdictWait, func() { c.judged(j.serial) })
@@ -130,6 +135,7 @@ func (c *Child) end(j *job, counts bool) {
 		late.Stop()
 	}
 	delete(c.jobs, j.serial)
+	j.setLimit(0)
 	spent := false
 	if counts {
 		c.board.Done()
@@ -190,7 +196,7 @@ func (c *Child) show() {
 		return
 	}
 	j := c.jobs[oldest]
-	rec := scoreboard.Record{Serial: j.serial, Started: j.started, Text: j.text}
+	rec := scoreboard.Record{Serial: j.serial, Started: j.started, Deadline: j.deadline, Text: j.text}
 	if j.conn != nil {
 		rec.Client = j.conn.clientName()
 		if !j.answered { // who leaves now was served, whoever sees it
@@ -207,7 +213,7 @@ func (c *Child) show() {
 }
 
 // describe changes what the scoreboard says of a job.
-func (c *Child) describe(j *job, text string) {
+func (c *Child) describe(j *Job, text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	j.text, j.state, j.answered = text, scoreboard.Working, false

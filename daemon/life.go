@@ -130,6 +130,9 @@ func (p *pool) exited(ev evExited) {
 		}
 		p.startFailed(m, text)
 	case m.end != "":
+		if m.phase == scoreboard.PhaseServing {
+			p.miss(m, m.end)
+		}
 		p.log(slog.LevelInfo, m, "child ended", "cause", m.end, "status", ev.status)
 	default:
 		p.status.Died++

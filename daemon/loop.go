@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/scoreboard"
 )
@@ -178,6 +180,10 @@ func (l *loop) act(a action) {
 		if proc := l.process(a.who); proc != nil {
 			proc.kill()
 		}
+	case actTerm:
+		if proc := l.process(a.who); proc != nil {
+			proc.signal(unix.SIGTERM)
+		}
 	case actKillJob:
 		l.killJob(a)
 	case actRevoke:
@@ -255,7 +261,7 @@ func (l *loop) try(err error) {
 
 // look asks the board who is busy: a hint about each child.
 func (l *loop) look() event {
-	busy := false
+	busy, now := false, monotonic()
 	var all []seen
 	for slot, proc := range l.processes {
 		h, err := l.board.Look(slot)
@@ -264,7 +270,11 @@ func (l *loop) look() event {
 			continue
 		}
 		busy = busy || h.State.Busy()
-		all = append(all, seen{proc.who, h.State.Busy(), h.Done})
+		s := seen{who: proc.who, busy: h.State.Busy(), done: h.Done}
+		if h.Deadline != 0 && now > h.Deadline {
+			s.overtime = h.Job
+		}
+		all = append(all, s)
 	}
 	l.watch.follow(busy)
 	return evCensus{all}
@@ -272,7 +282,7 @@ func (l *loop) look() event {
 
 // show writes the daemon's state to the board if it has changed, and when children are to ring.
 func (l *loop) show(now time.Time) {
-	a := scoreboard.Attention{Busy: !l.watch.active && len(l.watch.ports) > 0, Below: l.pool.below()}
+	a := scoreboard.Attention{Busy: !l.watch.active && l.watch.wanted(), Below: l.pool.below()}
 	if a != l.attention {
 		l.attention = a
 		l.try(l.board.SetAttention(a))

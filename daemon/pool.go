@@ -61,12 +61,15 @@ type member struct {
 	failed     string    // why its start is given up
 	lost       map[uint64]time.Time
 	revoked    *revocation
+	late       uint64 // the last job whose time was over
 	waiting    []revocation
 }
 
-// A revocation is a job that is to end because its client has left, and its child with it.
+// A revocation is a job that is to end, and its child with it: its client has left, or its time is over.
 type revocation struct {
 	serial uint64
+	why    string
+	term   bool // SIGTERM comes before SIGKILL
 	killAt time.Time
 }
 
@@ -91,7 +94,7 @@ type pool struct {
 	knocked    bool      // a connection waits and nobody is there
 	armed      bool      // the parent listens for such a knock
 	scaling    []evScale // wait until the floor is reached
-	vacant     []string // why children are missing
+	vacant     []string  // why children are missing
 	failures   int
 	failedAt   time.Time
 	retryAt    time.Time
@@ -156,8 +159,10 @@ func (p *pool) step(now time.Time, ev event) []action {
 	case evSettled:
 		p.settled(ev)
 	case evOverdue:
-		if m := p.find(ev.who); m != nil && m.revoked != nil && m.revoked.serial == ev.serial {
-			p.kill(m, fmt.Sprintf("client of job %d has left", ev.serial))
+		p.overdue(ev)
+	case evOvertime:
+		if m := p.find(ev.who); m != nil {
+			p.overtime(m, ev.serial)
 		}
 	}
 	p.timeouts()

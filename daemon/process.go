@@ -64,6 +64,8 @@ func (proc *process) readControl(p *Parent) {
 			proc.words.fail(m.Text)
 		case control.Gone:
 			p.post(evGone{proc.who, disconnectOf(m)})
+		case control.Overtime:
+			p.post(evOvertime{proc.who, m.Serial})
 		case control.Spent:
 			p.post(evSpent{proc.who})
 		case control.Parting:
@@ -158,6 +160,7 @@ func (proc *process) tell(m control.Message) error {
 }
 
 // kill ends the child and its process group.
-func (proc *process) kill() {
-	unix.Kill(-proc.pid, unix.SIGKILL)
-}
+func (proc *process) kill() { proc.signal(unix.SIGKILL) }
+
+// signal sends a signal to the child's process group.
+func (proc *process) signal(s unix.Signal) { unix.Kill(-proc.pid, s) }

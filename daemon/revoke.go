@@ -50,18 +50,20 @@ func (p *pool) verdict(ev evVerdict) {
 		// Names the job and harms nothing else, so there is nothing to settle.
 		p.do(actTell{m.who, control.Message{Kind: control.Revoke, Serial: ev.d.Job}})
 	case Kill:
-		r := revocation{serial: ev.d.Job, killAt: p.now.Add(max(p.killGrace, 0))}
-		if m.revoked != nil {
-			m.waiting = append(m.waiting, r)
-			return
-		}
-		p.revoke(m, r)
+		p.revoke(m, revocation{serial: ev.d.Job, why: fmt.Sprintf("client of job %d has left", ev.d.Job)})
 	}
 }
 
 // revoke puts the job's serial where the child looks before it begins another one, and then tells the child. Which
 // comes first matters: see scoreboard.Slot.SetRunning.
+//
+// A child settles one revocation after the other.
 func (p *pool) revoke(m *member, r revocation) {
+	if m.revoked != nil {
+		m.waiting = append(m.waiting, r)
+		return
+	}
+	r.killAt = p.now.Add(max(p.killGrace, 0))
 	m.revoked = &r
 	p.do(actRevoke{m.who, r.serial})
 	p.do(actTell{m.who, control.Message{Kind: control.Revoke, Serial: r.serial, Kill: true}})
@@ -75,8 +77,11 @@ func (p *pool) settled(ev evSettled) {
 		return
 	case ev.leaving:
 		// Also if the slot has told already that the job is over: the child means it.
+		m.end = fmt.Sprintf("job %d was revoked", ev.serial)
+		if m.revoked != nil {
+			m.end = m.revoked.why
+		}
 		m.revoked, m.waiting = nil, nil
-		m.end = fmt.Sprintf("client of job %d has left", ev.serial)
 		p.miss(m, m.end)
 		p.setPhase(m, scoreboard.PhaseDraining, p.now.Add(max(p.killGrace, 0)))
 		return
@@ -89,7 +94,36 @@ func (p *pool) settled(ev evSettled) {
 	if len(m.waiting) > 0 {
 		r := m.waiting[0]
 		m.waiting = m.waiting[1:]
-		r.killAt = p.now.Add(max(p.killGrace, 0))
 		p.revoke(m, r)
 	}
+}
+
+// overtime revokes a job whose time is over: its context ends, then its process group gets SIGTERM, then SIGKILL, each
+// after KillGrace.
+func (p *pool) overtime(m *member, serial uint64) {
+	if serial == 0 || m.phase != scoreboard.PhaseServing && m.phase != scoreboard.PhaseDraining {
+		return
+	}
+	// The child says so, and its slot does, again and again.
+	if m.late == serial {
+		return
+	}
+	m.late = serial
+	p.log(slog.LevelWarn, m, "job has run for longer than it may", "job", serial)
+	p.revoke(m, revocation{serial: serial, why: fmt.Sprintf("time of job %d is over", serial), term: true})
+}
+
+// overdue takes the next step against a job that runs on although it has been revoked.
+func (p *pool) overdue(ev evOverdue) {
+	m := p.find(ev.who)
+	if m == nil || m.revoked == nil || m.revoked.serial != ev.serial {
+		return
+	}
+	if r := m.revoked; r.term {
+		r.term, r.killAt = false, p.now.Add(max(p.killGrace, 0))
+		m.end = r.why
+		p.do(actTerm{m.who})
+		return
+	}
+	p.kill(m, m.revoked.why)
 }

@@ -149,3 +149,40 @@ func TestVerdictKillTwice(t *testing.T) {
 		t.Fatalf("the second one is forgotten: %+v", acts)
 	}
 }
+
+// A job whose time is over is cancelled, then its group gets SIGTERM, then SIGKILL; who says so twice is heard once.
+func TestOvertime(t *testing.T) {
+	w := newWorld(t).begin()
+	x := w.anyone(1)
+	acts := actions(w, evOvertime{x, 7})
+	if len(acts) != 2 || acts[0] != (actRevoke{x, 7}) ||
+		acts[1] != (actTell{x, control.Message{Kind: control.Revoke, Serial: 7, Kill: true}}) {
+		t.Fatalf("got %+v", acts)
+	}
+	if acts := actions(w, evCensus{[]seen{{who: x, busy: true, overtime: 7}}}); len(acts) != 0 {
+		t.Fatalf("the slot says it too: %+v", acts)
+	}
+	for _, last := range []action{actTerm{x}, nil} {
+		w.now = w.now.Add(2 * time.Second)
+		if acts := actions(w, evTick{}); len(acts) != 1 || acts[0] != (actKillJob{x, 7}) {
+			t.Fatalf("when the grace is over: %+v", acts)
+		}
+		acts := actions(w, evOverdue{x, 7})
+		if last != nil && (len(acts) != 1 || acts[0] != last) {
+			t.Fatalf("got %+v, want %+v", acts, last)
+		}
+		if last == nil && !slices.Contains(acts, action(actKill{x})) {
+			t.Fatalf("it is not killed: %+v", acts)
+		}
+	}
+}
+
+// A job that ends at the last moment saves its child.
+func TestOvertimeSettled(t *testing.T) {
+	w := newWorld(t).begin()
+	x := w.anyone(1)
+	actions(w, evOvertime{x, 7})
+	actions(w, evSettled{x, 7, false})
+	w.pass(time.Hour)
+	want(t, "killed", len(w.killed), 0)
+}

@@ -36,13 +36,21 @@ type seen struct {
 	who
 	busy bool
 	done uint64
+	// overtime is the serial of a job whose time is over, 0: none
+	overtime uint64
 }
 
 // census takes note of who is busy. The parent takes one when a child rings and while the pool is larger than need be.
 func (p *pool) census(ev evCensus) {
 	for _, s := range ev.seen {
 		m := p.find(s.who)
-		if m == nil || m.phase != scoreboard.PhaseServing {
+		if m == nil {
+			continue
+		}
+		if s.overtime != 0 {
+			p.overtime(m, s.overtime)
+		}
+		if m.phase != scoreboard.PhaseServing {
 			continue
 		}
 		// A child that has done something since the last look was busy in between.

@@ -12,7 +12,7 @@ func (w *world) look() {
 	var all []seen
 	for x, k := range w.alive {
 		if k.ready {
-			all = append(all, seen{x, k.busy, k.done})
+			all = append(all, seen{who: x, busy: k.busy, done: k.done})
 		}
 	}
 	w.step(evCensus{all})
@@ -187,7 +187,7 @@ func TestPoolOnDemandReload(t *testing.T) {
 // A child that has served its time is replaced at the moment it is asked to leave, and keeps its jobs.
 func TestPoolReplacesTheOld(t *testing.T) {
 	l := dynamic(Static)
-	l.maxAge = time.Hour
+	l.maxAge, l.drainTimeout = time.Hour, time.Hour
 	w := worldOf(t, l).begin()
 	w.work(3)
 	w.pass(54*time.Minute - 1) // a tenth less at the most

@@ -46,8 +46,12 @@ func (w *watch) run() {
 		select {
 		case pids := <-w.requests:
 			begun := time.Now()
-			lost, err := m.Poll(nil, w.ports, pids)
-			w.p.post(evSwept{lost, time.Since(begun), err})
+			var ev evSwept
+			if len(w.ports) > 0 {
+				ev.lost, ev.err = m.Poll(nil, w.ports, pids)
+			}
+			ev.took = time.Since(begun)
+			w.p.post(ev)
 		case <-w.p.done:
 			return
 		}
@@ -64,7 +68,7 @@ func (w *watch) due() <-chan time.Time {
 
 // follow starts looking when somebody has become busy, and rests when nobody is.
 func (w *watch) follow(busy bool) {
-	if busy == w.active || w.sweeping || len(w.ports) == 0 {
+	if busy == w.active || w.sweeping || !w.wanted() {
 		return
 	}
 	w.active = busy
@@ -72,6 +76,9 @@ func (w *watch) follow(busy bool) {
 		w.timer.Reset(sweepEvery)
 	}
 }
+
+// wanted reports whether there is anything to look for: connections, or jobs whose time is over.
+func (w *watch) wanted() bool { return len(w.ports) > 0 || w.p.cfg.JobTimeout > 0 }
 
 func (w *watch) sweep(processes map[int]*process) {
 	pids := make([]int, 0, len(processes))

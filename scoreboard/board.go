@@ -207,6 +207,8 @@ type Hint struct {
 	Running uint64
 	Job     uint64 // the job that the record describes, 0: none, or the record was just being written
 	Inode   uint64 // inode of that job's socket
+	// Deadline is when that job's time is over, of CLOCK_MONOTONIC; 0: never.
+	Deadline time.Duration
 }
 
 // Look reads what the child in a slot says of itself.
@@ -227,10 +229,11 @@ func look(f io.ReaderAt, off int64, s []byte) (Hint, error) {
 		return Hint{}, err
 	}
 	h := Hint{
-		State:   State(order.Uint64(s[sState:])),
-		Serial:  order.Uint64(s[sSerial:]),
-		Done:    order.Uint64(s[sDone:]),
-		Running: order.Uint64(s[sRunning:]),
+		State:    State(order.Uint64(s[sState:])),
+		Serial:   order.Uint64(s[sSerial:]),
+		Done:     order.Uint64(s[sDone:]),
+		Running:  order.Uint64(s[sRunning:]),
+		Deadline: time.Duration(order.Uint64(s[sLimit:])),
 	}
 	job, inode := order.Uint64(s[sJob:]), order.Uint64(s[sInode:])
 	if job == 0 || order.Uint64(s[sSeq:])%2 != 0 {

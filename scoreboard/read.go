@@ -27,21 +27,22 @@ type Snapshot struct {
 
 // A Child is one filled slot.
 type Child struct {
-	Slot       int       `json:"slot"`
-	PID        int       `json:"pid"`
-	Generation uint64    `json:"generation"`
-	State      State     `json:"state"` // parent's and child's view in one letter
-	Since      time.Time `json:"since"` // since when
-	Born       time.Time `json:"born"`
-	Cause      string    `json:"cause"`            // why it was started
-	Done       uint64    `json:"done"`             // jobs ended
-	Running    uint64    `json:"running"`          // jobs running
-	Revoked    uint64    `json:"revoked,omitzero"` // the job whose client has left, 0: none
-	Job        uint64    `json:"job,omitzero"`     // serial of the job described here, 0: none
-	Started    time.Time `json:"started,omitzero"`
-	Client     string    `json:"client,omitzero"`
-	Text       string    `json:"text,omitzero"`
-	Torn       bool      `json:"torn,omitzero"` // the child was stopped or died while it wrote; Job and what follows are not known
+	Slot       int           `json:"slot"`
+	PID        int           `json:"pid"`
+	Generation uint64        `json:"generation"`
+	State      State         `json:"state"` // parent's and child's view in one letter
+	Since      time.Time     `json:"since"` // since when
+	Born       time.Time     `json:"born"`
+	Cause      string        `json:"cause"`            // why it was started
+	Done       uint64        `json:"done"`             // jobs ended
+	Running    uint64        `json:"running"`          // jobs running
+	Revoked    uint64        `json:"revoked,omitzero"` // the job whose client has left, 0: none
+	Job        uint64        `json:"job,omitzero"`     // serial of the job described here, 0: none
+	Started    time.Time     `json:"started,omitzero"`
+	Left       time.Duration `json:"left,omitzero"` // time the job has left; negative: it is over; 0: no limit
+	Client     string        `json:"client,omitzero"`
+	Text       string        `json:"text,omitzero"`
+	Torn       bool          `json:"torn,omitzero"` // the child was stopped or died while it wrote; Job and what follows are not known
 }
 
 // Read reads the file at path. It needs no daemon and waits for nobody.
@@ -197,7 +198,19 @@ func decodeSlot(i int, raw []byte, torn bool) (c Child, ok bool) {
 	}
 	if !torn && get(sJob) != 0 {
 		c.Job, c.Started = get(sJob), stamp(get(sStarted))
+		if limit := get(sLimit); limit != 0 {
+			c.Left = time.Duration(limit) - monotonic()
+		}
 		c.Client, c.Text = text(raw[sClient:sClient+clientLen]), text(raw[sText:])
 	}
 	return c, true
+}
+
+// monotonic reads the clock of deadlines.
+func monotonic() time.Duration {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
 }

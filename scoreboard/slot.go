@@ -76,9 +76,11 @@ func (s *Slot) Revoked() uint64 { return s.word(sRevoked).Load() }
 type Record struct {
 	Serial  uint64
 	Started time.Time
-	Inode   uint64 // inode of the connection, 0: a job without one
-	Client  string // cut at 96 bytes
-	Text    string // cut at 192 bytes
+	// Deadline is when its time is over, of CLOCK_MONOTONIC; 0: never. It is stored in a word of its own, before the rest.
+	Deadline time.Duration
+	Inode    uint64 // inode of the connection, 0: a job without one
+	Client   string // cut at 96 bytes
+	Text     string // cut at 192 bytes
 }
 
 // Show writes the record of the job the child works on; the zero Record empties it.
@@ -94,6 +96,7 @@ func (s *Slot) Show(r Record) {
 		putText(rec[sClient-sJob:sClient-sJob+clientLen], r.Client)
 		putText(rec[sText-sJob:], r.Text)
 	}
+	s.word(sLimit).Store(uint64(r.Deadline))
 	seq := s.word(sSeq)
 	seq.Store(seq.Load() | 1)
 	for off := 0; off < len(rec); off += 8 {

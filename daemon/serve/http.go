@@ -112,11 +112,8 @@ func (h *httpLoop) wrap() {
 		}
 		h.begin(conn)
 		conn.Describe(r.Method + " " + r.URL.Path)
-		ctx, cancel := context.WithCancelCause(r.Context())
-		defer cancel(context.Canceled)
-		of := conn.Context()
-		stop := context.AfterFunc(of, func() { cancel(context.Cause(of)) })
-		defer stop()
+		ctx, cancel := conn.With(r.Context())
+		defer cancel()
 		defer h.end(conn)
 		handler.ServeHTTP(w, r.WithContext(ctx))
 	})

@@ -16,12 +16,13 @@ type Kind uint8
 
 // What a child says to its parent.
 const (
-	Ready   Kind = 'R' // the child can take work
-	Failed  Kind = 'E' // the child cannot start: Text
-	Gone    Kind = 'G' // the client of job Serial has left: How, Local, Foreign, Text is the Unix path
-	Settled Kind = 'S' // job Serial, named by a Revoke, is over; Leaving if the child ends because of it
-	Spent   Kind = 'X' // the child has done as many jobs as it may and wants to be replaced
-	Parting Kind = 'P' // answers a Leave: Leaving if the child does so, else it has just got work
+	Ready    Kind = 'R' // the child can take work
+	Failed   Kind = 'E' // the child cannot start: Text
+	Gone     Kind = 'G' // the client of job Serial has left: How, Local, Foreign, Text is the Unix path
+	Settled  Kind = 'S' // job Serial, named by a Revoke, is over; Leaving if the child ends because of it
+	Overtime Kind = 'T' // job Serial has run for longer than it may
+	Spent    Kind = 'X' // the child has done as many jobs as it may and wants to be replaced
+	Parting  Kind = 'P' // answers a Leave: Leaving if the child does so, else it has just got work
 )
 
 // What a parent says to its child.
@@ -95,7 +96,7 @@ func Parse(b []byte) (Message, error) {
 		Text:   string(b[headLen:]),
 	}
 	switch m.Kind {
-	case Ready, Failed, Gone, Settled, Spent, Parting, Drain, Leave, Quit, Revoke, Clear, Find:
+	case Ready, Failed, Gone, Settled, Overtime, Spent, Parting, Drain, Leave, Quit, Revoke, Clear, Find:
 	default:
 		return Message{}, fmt.Errorf("%w: kind %#x", ErrMessage, b[0])
 	}
