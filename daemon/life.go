@@ -10,14 +10,14 @@ import (
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
-// spawn starts a child in the first free slot. Its deadline is set before it is born.
-func (p *pool) spawn(generation uint64, cause string) bool {
+// spawn starts a child in the first free slot; nil if there is none. Its deadline is set before it is born.
+func (p *pool) spawn(generation uint64, cause string) *member {
 	slot := 0
 	for p.members[slot] != nil {
 		slot++
 	}
 	if slot >= p.slots {
-		return false
+		return nil
 	}
 	p.life++
 	m := &member{
@@ -27,7 +27,7 @@ func (p *pool) spawn(generation uint64, cause string) bool {
 	p.members[slot] = m
 	p.status.Born++
 	p.do(actSpawn{m.who, generation, cause})
-	return true
+	return m
 }
 
 func (p *pool) spawned(ev evSpawned) {
@@ -138,15 +138,15 @@ func (p *pool) exited(ev evExited) {
 		p.status.Died++
 		p.miss(m, "died, "+ev.status)
 		p.log(slog.LevelWarn, m, "child died", "status", ev.status)
+		switch young := p.now.Sub(m.readyAt) < infancy && ev.status != "signal: killed"; {
 		// A death by SIGKILL comes from outside and says nothing about the code.
-		if p.now.Sub(m.readyAt) >= infancy || ev.status == "signal: killed" {
-			return
-		}
-		if p.roll != nil && p.roll.generation == m.generation {
+		case young && p.roll != nil && p.roll.generation == m.generation:
 			p.rollFailed(m, fmt.Errorf("child died right after it was ready: %s", ev.status))
-			return
+		case young:
+			p.failedPlace(m)
+		default:
+			p.bereave(m)
 		}
-		p.failure()
 	}
 }
 
@@ -160,24 +160,10 @@ func (p *pool) startFailed(m *member, text string) {
 	case p.roll != nil && p.roll.generation == m.generation:
 		p.rollFailed(m, err)
 	default:
-		p.failure()
-		p.log(slog.LevelError, m, "child failed to start", "err", text, "retry", p.retryAt.Sub(p.now).Round(time.Millisecond))
+		pl := p.failedPlace(m)
+		p.log(slog.LevelError, m, "child failed to start", "err", text, "failures", pl.failures,
+			"retry", pl.at.Sub(p.now).Round(time.Millisecond))
 	}
-}
-
-// failure counts a start that led to nothing and says when the next one may be tried: the first time at once, then
-// after half a second, doubling up to half a minute, give or take a fifth.
-func (p *pool) failure() {
-	if p.now.Sub(p.failedAt) > backoffReset {
-		p.failures = 0
-	}
-	p.failures++
-	p.failedAt = p.now
-	if p.failures == 1 {
-		return
-	}
-	d := min(backoffFirst<<min(p.failures-2, 10), backoffMax)
-	p.retryAt = p.now.Add(d - d/5 + time.Duration(rand.Int64N(int64(d/5*2))))
 }
 
 func (p *pool) fail(err error) {
@@ -237,9 +223,6 @@ func (p *pool) timeouts() {
 		for _, m := range p.inOrder(0, scoreboard.PhaseStarting, scoreboard.PhaseServing, scoreboard.PhaseDraining) {
 			p.kill(m, "did not come to an end before the daemon's stop timeout")
 		}
-	}
-	if due(p.retryAt) {
-		p.retryAt = never
 	}
 	if due(p.shrinkAt) {
 		p.shrinkAt = never

@@ -11,6 +11,11 @@ import (
 
 type phase = scoreboard.Phase
 
+const (
+	phaseStarting = scoreboard.PhaseStarting
+	phaseServing  = scoreboard.PhaseServing
+)
+
 // limits is what the pool is told once.
 type limits struct {
 	mode         Pool
@@ -35,13 +40,6 @@ const (
 	// maxRollFailures is how many children of a new generation may fail to start, after its first one served, before
 	// the generation is given up.
 	maxRollFailures = 3
-
-	backoffFirst = 500 * time.Millisecond
-	backoffMax   = 30 * time.Second
-	// backoffReset is how long nothing must have failed for the next failure to count as the first.
-	backoffReset = time.Minute
-	// infancy is how long a child must have served for its death not to count as a failed start.
-	infancy = time.Second
 )
 
 // A member is a child as the pool knows it.
@@ -52,6 +50,7 @@ type member struct {
 	phase      phase
 	deadline   time.Time // of the phase, never: none
 	readyAt    time.Time
+	failures   int       // in this place before this one, in a row
 	busy       bool      // at the last look
 	done       uint64    // jobs it had done then
 	idleSince  time.Time // as far as has been seen
@@ -95,9 +94,9 @@ type pool struct {
 	armed      bool      // the parent listens for such a knock
 	scaling    []evScale // wait until the floor is reached
 	vacant     []string  // why children are missing
-	failures   int
-	failedAt   time.Time
-	retryAt    time.Time
+	places     []place
+	deaths     float64 // that may happen before one has to wait
+	deathsAt   time.Time
 	stopping   stopMode
 	stopAt     time.Time
 	err        error // with which the daemon ends
@@ -189,7 +188,7 @@ func (p *pool) wake() time.Time {
 		}
 	}
 	earlier(p.stopAt)
-	earlier(p.retryAt)
+	earlier(p.retryAt())
 	earlier(p.shrinkAt)
 	return first
 }
@@ -260,26 +259,20 @@ func (p *pool) refill() {
 	if p.roll != nil && p.roll.stage == rollRest {
 		return // the new generation takes the places
 	}
-	if p.retryAt != never {
-		return
-	}
-	have := p.count(p.generation, scoreboard.PhaseStarting, scoreboard.PhaseServing)
-	starting := p.count(0, scoreboard.PhaseStarting)
-	for ; have < p.target && starting < p.parallel; have, starting = have+1, starting+1 {
-		cause := "one was missing"
+	p.fill(p.generation, func() string {
 		switch {
 		case p.booting:
-			cause = "start"
+			return "start"
 		case len(p.vacant) > 0:
-			cause, p.vacant = p.vacant[0], p.vacant[1:]
+			cause := p.vacant[0]
+			p.vacant = p.vacant[1:]
+			return cause
 		case p.grownAt.Equal(p.now):
-			cause = "nobody was idle"
+			return "nobody was idle"
 		}
-		if !p.spawn(p.generation, cause) {
-			return
-		}
-	}
-	if have >= p.target {
+		return "one was missing"
+	})
+	if p.count(p.generation, phaseStarting, phaseServing) >= p.target {
 		p.vacant = nil
 	}
 }
@@ -294,7 +287,7 @@ func (p *pool) describe() {
 		s.State = "starting"
 	case p.roll != nil:
 		s.State, s.Rolling = "reloading", p.roll.generation
-	case p.retryAt != never:
+	case p.retryAt() != never:
 		s.State = "degraded"
 	default:
 		s.State = "serving"

@@ -82,7 +82,7 @@ func (p *pool) pinned(ev evPinned) {
 		default:
 			r.stage = rollCandidate
 			p.log(slog.LevelInfo, nil, "reload", "cause", r.cause, "generation", r.generation, "program", ev.print)
-			if !p.spawn(r.generation, "reload: "+r.cause) {
+			if p.spawn(r.generation, "reload: "+r.cause) == nil {
 				p.rollOver(errors.New("no slot is free: too many children still drain"))
 			}
 		}
@@ -119,13 +119,7 @@ func (p *pool) rollOn() {
 		p.rollOver(nil)
 		return
 	}
-	have := p.count(r.generation, scoreboard.PhaseStarting, scoreboard.PhaseServing)
-	for starting := p.count(0, scoreboard.PhaseStarting); p.retryAt == never && have < p.target && starting < p.parallel; {
-		if !p.spawn(r.generation, "reload: "+r.cause) {
-			return
-		}
-		have, starting = have+1, starting+1
-	}
+	p.fill(r.generation, func() string { return "reload: " + r.cause })
 }
 
 func (p *pool) drainingGenerations() int {
@@ -146,7 +140,7 @@ func (p *pool) rollFailed(m *member, err error) {
 		p.rollOver(err)
 		return
 	}
-	p.failure()
+	p.failedPlace(m)
 	p.log(slog.LevelError, m, "child failed to start", "err", err)
 }
 
@@ -156,7 +150,7 @@ func (p *pool) rollOver(err error) {
 	if r == nil {
 		return
 	}
-	p.roll = nil
+	p.roll, p.places = nil, nil // what failed was of another program, or of one that failed for good
 	for _, f := range r.replies {
 		switch {
 		case errors.Is(err, errNoChange) && r.auto:

@@ -83,7 +83,7 @@ func (p *pool) resize() {
 		need = max(need, 1)
 	}
 	p.knocked = false
-	if p.spare() < need && p.target < p.maxChildren && p.retryAt == never {
+	if p.spare() < need && p.target < p.maxChildren && p.retryAt() == never {
 		if p.grownAt == never || p.now.Sub(p.grownAt) >= rampReset {
 			p.ramp = 1
 		}
@@ -97,7 +97,7 @@ func (p *pool) resize() {
 
 // below is the number of spare children at which one that becomes busy is to ring; 0 if that would lead to nothing.
 func (p *pool) below() int {
-	if p.mode != Dynamic || p.booting || p.stopping != stopNot || p.target >= p.maxChildren || p.retryAt != never {
+	if p.mode != Dynamic || p.booting || p.stopping != stopNot || p.target >= p.maxChildren || p.retryAt() != never {
 		return 0
 	}
 	return p.minSpare
@@ -205,7 +205,7 @@ func (p *pool) scale(ev evScale) {
 // answer it, asks surplus children of a static pool to leave, and answers those who wait for a scale.
 func (p *pool) trim() {
 	if p.mode == OnDemand && !p.armed && !p.booting && p.stopping == stopNot && p.spare() == 0 &&
-		p.target < p.maxChildren && p.retryAt == never {
+		p.target < p.maxChildren && p.retryAt() == never {
 		p.armed = true
 		p.do(actArm{})
 	}

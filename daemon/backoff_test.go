@@ -1,0 +1,90 @@
+package daemon
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// One place in which nobody comes up does not keep other children from being replaced at once.
+func TestBackoffIsPerPlace(t *testing.T) {
+	w := newWorld(t).begin()
+	w.pass(time.Hour)
+	w.frozen = true // nobody becomes ready by himself
+	w.step(evExited{who: w.anyone(1), status: "signal: killed"})
+	for range 5 { // the successor fails again and again
+		for w.one() {
+		}
+		for _, m := range w.p.inOrder(1, phaseStarting) {
+			w.step(evExited{who: m.who, status: "exit status 1"})
+		}
+		if at := w.p.retryAt(); at != never {
+			w.now = at
+			w.step(evTick{})
+		}
+	}
+	for _, m := range w.p.inOrder(1, phaseStarting) {
+		w.step(evExited{who: m.who, status: "exit status 1"})
+	}
+	want(t, "starting", w.p.count(1, phaseStarting), 0)
+	want(t, "state", w.p.status.State, "degraded")
+	w.step(evExited{who: w.anyone(1), status: "signal: killed"})
+	want(t, "starting after another death", w.p.count(1, phaseStarting), 1)
+}
+
+// Deaths of children that had served are answered at once, many of them, but not without end.
+func TestBackoffOfDeaths(t *testing.T) {
+	w := newWorld(t).begin()
+	w.pass(time.Hour)
+	for range 50 { // five a second, ten seconds long
+		w.now = w.now.Add(200 * time.Millisecond)
+		w.step(evExited{who: w.anyone(1), status: "signal: killed"})
+		w.settle()
+		want(t, "serving", w.serving(1), 3)
+	}
+	w = newWorld(t).begin()
+	w.pass(time.Hour)
+	begun, born := w.now, w.p.status.Born
+	for w.now.Sub(begun) < 10*time.Minute { // they live for two seconds each
+		w.now = w.now.Add(2 * time.Second)
+		for w.serving(1) > 0 {
+			w.step(evExited{who: w.anyone(1), status: "exit status 1"})
+		}
+		w.settle()
+	}
+	if n := w.p.status.Born - born; n > 64+10*60+3 || n < 300 {
+		t.Errorf("%d births in ten minutes", n)
+	}
+	want(t, "done", w.done, false)
+}
+
+// B22: a child that the kernel cannot start is tried again, and the parent lives.
+func TestBackoffOfFailingSpawns(t *testing.T) {
+	w := newWorld(t).begin()
+	w.pass(time.Hour)
+	x := w.anyone(1)
+	w.step(evExited{who: x, status: "signal: killed"})
+	tries := 0
+	for end := w.now.Add(10 * time.Minute); w.now.Before(end); {
+		for _, m := range w.p.inOrder(1, phaseStarting) {
+			tries++
+			w.queue = nil
+			w.step(evSpawnFailed{m.who, unix.EAGAIN})
+		}
+		if w.p.count(1, phaseStarting) > 0 {
+			continue // the first failure costs nothing
+		}
+		at := w.p.retryAt()
+		if at == never {
+			t.Fatal("nobody is tried any more")
+		}
+		w.now = at
+		w.step(evTick{})
+	}
+	if tries < 10 || tries > 60 {
+		t.Errorf("%d tries in ten minutes", tries)
+	}
+	w.settle()
+	want(t, "serving", w.serving(1), 3)
+}
