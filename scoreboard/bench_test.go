@@ -49,11 +49,11 @@ func BenchmarkShow(b *testing.B) {
 	besides(b, board, func() { s.Show(r) })
 }
 
-// BenchmarkSpare is a child's look at all the others.
-func BenchmarkSpare(b *testing.B) {
+// BenchmarkAttention is a child's look at all the others.
+func BenchmarkAttention(b *testing.B) {
 	board := inMemory(b, 150)
 	s := attach(b, board, 70)
-	besides(b, board, func() { s.Spare() })
+	besides(b, board, func() { s.spare(151) })
 }
 
 // BenchmarkLook is the parent's look at one busy child.

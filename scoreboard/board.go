@@ -229,13 +229,12 @@ func look(f io.ReaderAt, off int64, s []byte) (Hint, error) {
 		return Hint{}, err
 	}
 	h := Hint{
-		State:    State(order.Uint64(s[sState:])),
-		Serial:   order.Uint64(s[sSerial:]),
-		Done:     order.Uint64(s[sDone:]),
-		Running:  order.Uint64(s[sRunning:]),
-		Deadline: time.Duration(order.Uint64(s[sLimit:])),
+		State:   State(order.Uint64(s[sState:])),
+		Serial:  order.Uint64(s[sSerial:]),
+		Done:    order.Uint64(s[sDone:]),
+		Running: order.Uint64(s[sRunning:]),
 	}
-	job, inode := order.Uint64(s[sJob:]), order.Uint64(s[sInode:])
+	job, inode, limit := order.Uint64(s[sJob:]), order.Uint64(s[sInode:]), order.Uint64(s[sLimit:])
 	if job == 0 || order.Uint64(s[sSeq:])%2 != 0 {
 		return h, nil
 	}
@@ -246,7 +245,7 @@ func look(f io.ReaderAt, off int64, s []byte) (Hint, error) {
 		return Hint{}, err
 	}
 	if bytes.Equal(again[:], s[sSeq:]) {
-		h.Job, h.Inode = job, inode
+		h.Job, h.Inode, h.Deadline = job, inode, time.Duration(limit)
 	}
 	return h, nil
 }

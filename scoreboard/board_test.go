@@ -122,10 +122,22 @@ func TestAttention(t *testing.T) {
 	b := create(t, 2)
 	s := attach(t, b, 1)
 	for _, on := range []bool{false, true, true, false} {
-		must(t, b.SetAttention(on))
+		must(t, b.SetAttention(Attention{Busy: on}))
 		if s.Attention() != on {
 			t.Errorf("the child sees %v, want %v", !on, on)
 		}
+	}
+	// Nobody is spare here, so to leave fewer than one is cause enough.
+	for below, want := range []bool{false, true, true} {
+		must(t, b.SetAttention(Attention{Below: below}))
+		if s.Attention() != want {
+			t.Errorf("below %d: the child sees %v, want %v", below, !want, want)
+		}
+	}
+	must(t, b.Bear(0, 1, "", time.Now()))
+	must(t, b.SetAttention(Attention{Below: 1}))
+	if s.Attention() {
+		t.Error("a child is to ring though another one can take work")
 	}
 }
 

@@ -76,15 +76,15 @@ const (
 	sSerial  = 144 // u64, serial of the oldest job that runs, 0: none
 	sDone    = 152 // u64, jobs ended
 	sRunning = 160 // u64, jobs running
-	sLimit   = 168 // u64, ns of CLOCK_MONOTONIC: when the time of the job described below is over, 0: never
 	sSeq     = 192 // u64, odd while the record below is being written
 	sJob     = 200 // u64, serial of the job that the record describes, 0: none
 	sStarted = 208 // u64, ns since 1970
 	sInode   = 216 // u64, inode of the job's socket, 0: none
-	sClient  = 224 // text, 96 bytes
+	sLimit   = 224 // u64, ns of CLOCK_MONOTONIC: when the job's time is over, 0: never
+	sClient  = 232 // text, 88 bytes
 	sText    = 320 // text, 192 bytes
 
-	clientLen = 96
+	clientLen = 88
 	textLen   = 192
 )
 

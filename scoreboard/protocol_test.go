@@ -110,7 +110,7 @@ func TestRing(t *testing.T) {
 		for range rand.Uint64N(4) {
 			hintOf(t, pause, 0)
 		}
-		must(t, b.SetAttention(true))
+		must(t, b.SetAttention(Attention{Busy: true}))
 		busy := hintOf(t, b, 0).State.Busy()
 		rang := answer(round).Running == 1
 		if !busy && !rang {
@@ -122,7 +122,7 @@ func TestRing(t *testing.T) {
 		if rang {
 			rung++
 		}
-		must(t, b.SetAttention(false))
+		must(t, b.SetAttention(Attention{}))
 		must(t, b.SetRevoked(0, round|settle))
 		answer(round | settle)
 	}

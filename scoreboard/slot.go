@@ -76,10 +76,10 @@ func (s *Slot) Revoked() uint64 { return s.word(sRevoked).Load() }
 type Record struct {
 	Serial  uint64
 	Started time.Time
-	// Deadline is when its time is over, of CLOCK_MONOTONIC; 0: never. It is stored in a word of its own, before the rest.
+	// Deadline is when its time is over, of CLOCK_MONOTONIC; 0: never.
 	Deadline time.Duration
 	Inode    uint64 // inode of the connection, 0: a job without one
-	Client   string // cut at 96 bytes
+	Client   string // cut at 88 bytes
 	Text     string // cut at 192 bytes
 }
 
@@ -93,10 +93,10 @@ func (s *Slot) Show(r Record) {
 		order.PutUint64(rec[0:], r.Serial)
 		order.PutUint64(rec[sStarted-sJob:], uint64(r.Started.UnixNano()))
 		order.PutUint64(rec[sInode-sJob:], r.Inode)
+		order.PutUint64(rec[sLimit-sJob:], uint64(r.Deadline))
 		putText(rec[sClient-sJob:sClient-sJob+clientLen], r.Client)
 		putText(rec[sText-sJob:], r.Text)
 	}
-	s.word(sLimit).Store(uint64(r.Deadline))
 	seq := s.word(sSeq)
 	seq.Store(seq.Load() | 1)
 	for off := 0; off < len(rec); off += 8 {
@@ -126,3 +126,6 @@ func (s *Slot) spare(n int) bool {
 	}
 	return n <= 0
 }
+
+// Detach removes the mapping; the Slot must not be used afterwards.
+func (s *Slot) Detach() error { return unix.Munmap(s.mem) }

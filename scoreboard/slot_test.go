@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// Spare counts who could take work, as far as parent and child agree on it.
+// spare counts who could take work, as far as parent and child agree on it.
 func TestSpare(t *testing.T) {
 	phases := []Phase{PhaseFree, PhaseStarting, PhaseServing, PhaseDraining, PhaseKilling, 99}
 	states := []State{Empty, Starting, Idle, Reading, Working, Cancelling, Draining, 0, 0xff}
 	b := create(t, len(phases)*len(states))
 	s := attach(t, b, 0)
 	want, slot := 0, 0
-	if n := s.Spare(); n != 0 {
-		t.Errorf("%d spare children in empty slots", n)
+	if s.spare(1) {
+		t.Error("a spare child in an empty slot")
 	}
 	for _, p := range phases {
 		for _, st := range states {
@@ -25,8 +25,8 @@ func TestSpare(t *testing.T) {
 			if (p == PhaseStarting || p == PhaseServing) && (st == Starting || st == Idle) {
 				want++
 			}
-			if n := s.Spare(); n != want {
-				t.Errorf("phase %d, state %q: %d spare children, want %d", p, st, n, want)
+			if !s.spare(want) || s.spare(want+1) {
+				t.Errorf("phase %d, state %q: not %d spare children", p, st, want)
 			}
 			slot++
 		}

@@ -176,7 +176,7 @@ func TestBytes(t *testing.T) {
 	defer b.Remove()
 	after := time.Now().UnixNano()
 	must(t, b.SetListen(overlong(7)))
-	must(t, b.SetAttention(true))
+	must(t, b.SetAttention(Attention{Busy: true, Below: 33}))
 	must(t, b.SetStatus(Status{
 		State: overlong(8), Generation: 1<<40 + 9, Rolling: 1<<40 + 10, Want: 1<<40 + 11, Born: 1<<40 + 12,
 		Died: 1<<40 + 13, Killed: 1<<40 + 14, Lost: 1<<40 + 15, Done: 1<<40 + 16,
@@ -191,7 +191,7 @@ func TestBytes(t *testing.T) {
 	s.SetRunning(1<<40+25, 1<<40+26)
 	s.Done()
 	s.Show(Record{
-		Serial: 1<<40 + 27, Started: time.Unix(0, 1<<40+28), Inode: 1<<40 + 29, Client: overlong(30), Text: overlong(31),
+		Serial: 1<<40 + 27, Started: time.Unix(0, 1<<40+28), Inode: 1<<40 + 29, Deadline: 1<<40 + 32, Client: overlong(30), Text: overlong(31),
 	})
 	file, err := os.ReadFile(b.path)
 	must(t, err)
@@ -225,14 +225,14 @@ func TestBytes(t *testing.T) {
 		"born": u64(1<<40 + 12), "died": u64(1<<40 + 13), "killed": u64(1<<40 + 14), "lost": u64(1<<40 + 15),
 		"done": u64(1<<40 + 16), "reload at": u64(1<<40 + 17), "reload ok": u64(1), "state": long(8, 32),
 		"reload": long(18, 512), "name": long(1, 128), "program": long(4, 512), "listen": long(7, 512),
-		"pid file": long(5, 256), "error log": long(6, 256), "attention": u64(1),
+		"pid file": long(5, 256), "error log": long(6, 256), "attention": u64(1<<32 + 33),
 	})
 	compare("slot", file[4096+512:4096+1024], doc.Slot, map[string][]byte{
 		"pid": u64(4712), "generation": u64(1<<40 + 20), "born": u64(1<<40 + 22), "phase": u64(4),
 		"revoked": u64(1<<40 + 23), "cause": long(21, 88), "state": u64('C'), "since": u64(1<<40 + 24),
 		"serial": u64(1<<40 + 25), "done": u64(1), "running": u64(1<<40 + 26), "sequence": u64(2),
-		"job": u64(1<<40 + 27), "started": u64(1<<40 + 28), "inode": u64(1<<40 + 29),
-		"client": long(30, 96), "text": long(31, 192),
+		"job": u64(1<<40 + 27), "started": u64(1<<40 + 28), "inode": u64(1<<40 + 29), "limit": u64(1<<40 + 32),
+		"client": long(30, 88), "text": long(31, 192),
 	})
 	for _, slot := range []int{0, 2} {
 		if part := file[4096+slot*512 : 4096+(slot+1)*512]; !bytes.Equal(part, make([]byte, 512)) {

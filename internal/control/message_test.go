@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var kinds = []Kind{Ready, Failed, Gone, Settled, Drain, Quit, Revoke, Clear, Find}
+var kinds = []Kind{Ready, Failed, Gone, Settled, Overtime, Spent, Parting, Drain, Leave, Quit, Revoke, Clear, Find}
 
 var addrPorts = rapid.Custom(func(rt *rapid.T) netip.AddrPort {
 	bytes := func(n int) []byte { return rapid.SliceOfN(rapid.Byte(), n, n).Draw(rt, "address") }
@@ -98,7 +98,7 @@ func TestParseRefuses(t *testing.T) {
 		"half a head":        good[:63],
 		"too long":           append(bytes.Clone(good[:64]), make([]byte, maxText+1)...),
 		"kind 0":             set(0, 0),
-		"another kind":       set(0, 'X'),
+		"another kind":       set(0, 'Z'),
 		"kind 0xff":          set(0, 0xff),
 		"another flag":       set(2, 4),
 		"all flags":          set(2, 0xff),
