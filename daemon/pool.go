@@ -60,6 +60,7 @@ type member struct {
 	failed     string    // why its start is given up
 	lost       map[uint64]time.Time
 	revoked    *revocation
+	revokedFor string // why a job of it was revoked last
 	late       uint64 // the last job whose time was over
 	waiting    []revocation
 }

@@ -64,7 +64,7 @@ func (p *pool) revoke(m *member, r revocation) {
 		return
 	}
 	r.killAt = p.now.Add(max(p.killGrace, 0))
-	m.revoked = &r
+	m.revoked, m.revokedFor = &r, r.why
 	p.do(actRevoke{m.who, r.serial})
 	p.do(actTell{m.who, control.Message{Kind: control.Revoke, Serial: r.serial, Kill: true}})
 }
@@ -77,10 +77,7 @@ func (p *pool) settled(ev evSettled) {
 		return
 	case ev.leaving:
 		// Also if the slot has told already that the job is over: the child means it.
-		m.end = fmt.Sprintf("job %d was revoked", ev.serial)
-		if m.revoked != nil {
-			m.end = m.revoked.why
-		}
+		m.end = m.revokedFor
 		m.revoked, m.waiting = nil, nil
 		p.miss(m, m.end)
 		p.setPhase(m, scoreboard.PhaseDraining, p.now.Add(max(p.killGrace, 0)))
