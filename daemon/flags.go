@@ -38,6 +38,7 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.time(&cfg.IdleTimeout, "idle-timeout", "`time` after which a child that is not needed is sent away")
 	s.time(&cfg.MinChildAge, "min-child-age", "`time` that a child serves at least before it is sent away for being idle")
 	s.number(&cfg.Concurrency, "concurrency", "`number` of jobs a child runs at once")
+	s.time(&cfg.IdleEvery, "idle-every", "`time` between calls of the parent's idle hook")
 	s.number(&cfg.MaxRequests, "max-requests", "`number` of jobs after which a child is replaced; 0 is no limit")
 	s.time(&cfg.MaxAge, "max-age", "`time` after which a child is replaced; 0 is no limit")
 	s.time(&cfg.StartTimeout, "start-timeout", "`time` a child may take until it is ready")

@@ -213,8 +213,17 @@ func (l *loop) serveOperator(c *net.UnixConn) {
 	case control.VerbReopen:
 		l.post(evReopen{cause, reply})
 	}
+	// Who gives up waiting makes room for others.
+	left := make(chan struct{})
+	go func() {
+		c.SetReadDeadline(time.Time{})
+		c.Read(make([]byte, 1))
+		close(left)
+	}()
 	select {
 	case err = <-answer:
+	case <-left:
+		return
 	case <-l.done:
 		select {
 		case err = <-answer:

@@ -37,8 +37,11 @@ func HTTP(srv *http.Server) func(context.Context, *daemon.Child) error {
 		failed := make(chan error, len(ls))
 		for _, l := range ls {
 			l.Await = true
+		}
+		secure := hasCertificate(srv.TLSConfig) // which Serve changes
+		for _, l := range ls {
 			go func() {
-				if hasCertificate(srv.TLSConfig) {
+				if secure {
 					failed <- srv.ServeTLS(l, "", "")
 				} else {
 					failed <- srv.Serve(l)

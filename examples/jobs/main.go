@@ -110,7 +110,9 @@ func (s *server) job(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := work(r.Context(), time.Duration(seconds*float64(time.Second)), beat); err != nil {
-		s.log(r, 0, err.Error())
+		// Whoever is still there must not take this for an answer.
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		s.log(r, http.StatusServiceUnavailable, err.Error())
 		return
 	}
 	fmt.Fprintf(w, "done id=%s pid=%d generation=%d\n", id, os.Getpid(), s.child.Generation())
