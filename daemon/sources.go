@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +40,9 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 		for _, path := range []string{l.cfg.ErrorLog, l.cfg.AccessLog} {
 			if path != "" && path != "-" {
 				set.IgnorePaths = append(set.IgnorePaths, path)
+				// Rotated ones have a time in their names.
+				ext := filepath.Ext(path)
+				set.Ignore = append(set.Ignore, strings.TrimSuffix(filepath.Base(path), ext)+"-*"+ext+"*")
 			}
 		}
 		if set.Self {

@@ -153,12 +153,12 @@ func sha(ctx context.Context, f *os.File, st stamp) (sum [32]byte, err error) {
 	return sum, nil
 }
 
-// justWritten says whether a file was changed so recently that a quiet of that length cannot be true: its events are
-// still on their way, because this process was stopped or the machine is busy. A ctime in the future is that of
-// a server with another clock, and says nothing.
+// justWritten says whether a file was changed so recently that a quiet time of that length cannot be: its events are
+// still on their way, because this process was stopped or the machine is busy. It may have been changed a little
+// after now, while the look went on. A ctime far in the future is that of a server with another clock.
 func (s stamp) justWritten(now time.Time, quiet time.Duration) bool {
 	age := now.Sub(time.Unix(0, s.ctime))
-	return age >= 0 && age < quiet/2
+	return age > -quiet && age < quiet
 }
 
 // freshFor is how long after its mtime a file may be written again without a new mtime: the granularity of the

@@ -78,9 +78,9 @@ func (n *notifier) start() {
 	go pump(fs.Errors, n.errs)
 }
 
-// pump takes every error at once. fsnotify sends some while it holds the lock that Add and Close need (IN_MOVE_SELF
-// of a directory that is already gone), so a goroutine that calls those must not be the one that reads the
-// errors. One error is as good as many.
+// pump takes every error at once. fsnotify 1.10.1 sends one while it holds the lock that Add, Remove and Close need
+// (EINVAL for IN_MOVE_SELF of a directory that is already gone), so a goroutine that calls those and also reads the
+// errors waits for ever; seen. One error is as good as many.
 func pump(from <-chan error, to chan<- error) {
 	for err := range from {
 		select {
@@ -167,12 +167,16 @@ func (n *notifier) fail(dir string, err error) {
 	}
 }
 
-func (n *notifier) overflow(err error) {
-	if errors.Is(err, fsnotify.ErrEventOverflow) {
+// failed tells of an error that came instead of an event.
+func (n *notifier) failed(err error) {
+	switch {
+	case errors.Is(err, fsnotify.ErrEventOverflow):
 		n.warn("reload: inotify lost events; comparing all files", "sysctl", "fs.inotify.max_queued_events", "err", err)
-		return
+	case errors.Is(err, unix.EINVAL):
+		// A directory moved and was removed before fsnotify could drop its watch: nothing to tell.
+	default:
+		n.warn("reload: inotify failed; comparing all files", "err", err)
 	}
-	n.warn("reload: inotify failed; comparing all files", "err", err)
 }
 
 // warn says the same thing only once: the watcher goes on trying, and the log may lie in a watched tree.

@@ -54,42 +54,44 @@ func scan(ctx context.Context, p *plan, n *notifier, now time.Time) *snapshot {
 	return &s.snap
 }
 
-// file looks at a named file through all links. It is resolved a second time if it was missing, because it may
-// have come back before the directory was watched.
+// file looks at a named file through all links.
 func (s *scanner) file(path string) {
-	for range 2 {
-		real, hints, err := resolve(path)
-		for _, h := range hints {
-			s.note.name(h, s.now)
-		}
-		if err != nil {
-			continue
-		}
-		dir, name := filepath.Dir(real), filepath.Base(real)
-		s.note.name(hint{dir, name}, s.now)
-		st, err := lstamp(real)
-		if err != nil || !st.regular() {
-			continue
-		}
-		s.snap.files[path] = found{stamp: st, real: real, dir: dir, named: true}
+	real, err := s.resolve(path)
+	if err != nil {
+		s.missing(path)
 		return
 	}
-	s.snap.blind = append(s.snap.blind, path)
-	s.note.lost = true
+	dir, name := filepath.Dir(real), filepath.Base(real)
+	s.note.name(hint{dir, name}, s.now)
+	st, err := lstamp(real)
+	if err != nil || !st.regular() {
+		s.missing(path)
+		return
+	}
+	s.snap.files[path] = found{stamp: st, real: real, dir: dir, named: true}
 }
 
 func (s *scanner) root(root string) {
-	for range 2 {
-		real, hints, err := resolve(root)
-		for _, h := range hints {
-			s.note.name(h, s.now)
-		}
-		if err == nil {
-			s.tree(real, root)
-			return
-		}
+	real, err := s.resolve(root)
+	if err != nil {
+		s.missing(root)
+		return
 	}
-	s.snap.blind = append(s.snap.blind, root)
+	s.tree(real, root)
+}
+
+func (s *scanner) resolve(path string) (real string, err error) {
+	real, hints, err := resolve(path)
+	for _, h := range hints {
+		s.note.name(h, s.now)
+	}
+	return real, err
+}
+
+// missing notes that a path leads nowhere. It asks for another look soon, because the path may have come back after
+// it was resolved and before the directory was watched.
+func (s *scanner) missing(path string) {
+	s.snap.blind = append(s.snap.blind, path)
 	s.note.lost = true
 }
 

@@ -21,7 +21,7 @@ const (
 var alwaysIgnored = []string{
 	".git", ".hg", ".svn", ".jj",
 	"*~", ".#*", "#*#", // backups, Emacs locks and autosaves
-	"4913", "*.swp", "*.swo", "*.swx", // vim: its test for a writable directory, its swap files
+	"4913", "*.swp", "*.swo", "*.swn", "*.swx", "*.swpx", // vim: its test for a writable directory, its swap files
 	"*___jb_tmp___", "*___jb_old___", // JetBrains "safe write"
 	".goutputstream-*", // GNOME
 	".nfs*",            // an open file that was removed on NFS

@@ -71,7 +71,7 @@ func (s *settle) overdue(now time.Time) bool {
 }
 
 // hold asks for another look because this one found a file still moving. The pause is at least quiet, so that two
-// looks that agree mean something, and doubles, so that a file that grows all day costs little.
+// looks that agree mean something, and doubles, so that a file that grows all day costs little. It does not pass by max.
 func (s *settle) hold(now time.Time) {
 	if s.first.IsZero() {
 		s.first = now
@@ -79,6 +79,9 @@ func (s *settle) hold(now time.Time) {
 	s.last = time.Time{}
 	s.pause = max(s.quiet, min(2*s.pause, longestPause))
 	s.again = now.Add(s.pause)
+	if limit := s.first.Add(s.max); limit.Before(s.again) && !limit.Before(now.Add(s.quiet)) {
+		s.again = limit
+	}
 }
 
 // release notes that all but the moving files were answered for.

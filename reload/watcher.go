@@ -178,7 +178,7 @@ func (l *loop) event(ev fsnotify.Event, ok bool) {
 }
 
 func (l *loop) failed(err error) {
-	l.note.overflow(err)
+	l.note.failed(err)
 	l.settle.event(time.Now())
 	l.doubt = true
 }
