@@ -1,0 +1,129 @@
+package test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// requestTime is how long one request may take, whatever it asks for.
+const requestTime = 30 * time.Second
+
+// dial connects to host:port or to the path of a Unix socket.
+func dial(addr string) (net.Conn, error) {
+	network := "tcp"
+	if strings.HasPrefix(addr, "/") {
+		network = "unix"
+	}
+	c, err := net.DialTimeout(network, addr, requestTime)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.SetDeadline(time.Now().Add(requestTime))
+}
+
+// A visit is one client's connection. It speaks HTTP by itself, because net/http's client quietly tries again when a
+// kept connection fails, and these failures are what is looked for.
+type visit struct {
+	conn net.Conn
+	r    *bufio.Reader
+	last bool // the server has said that it takes no further request here
+}
+
+func visitTo(addr string) (*visit, error) {
+	c, err := dial(addr)
+	if err != nil {
+		return nil, err
+	}
+	return &visit{conn: c, r: bufio.NewReader(c)}, nil
+}
+
+// split parts host:port/path, or /socket:/path, into where and what to ask.
+func split(url string) (addr, path string) {
+	if strings.HasPrefix(url, "/") {
+		addr, path, _ = strings.Cut(url, ":")
+		return addr, path
+	}
+	addr, path, _ = strings.Cut(url, "/")
+	return addr, "/" + path
+}
+
+// ask connects and sends a request.
+func ask(url string) (*visit, error) {
+	addr, path := split(url)
+	v, err := visitTo(addr)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.send(path); err != nil {
+		v.conn.Close()
+		return nil, err
+	}
+	return v, nil
+}
+
+func (v *visit) send(path string) error {
+	v.conn.SetDeadline(time.Now().Add(requestTime))
+	_, err := fmt.Fprintf(v.conn, "GET %s HTTP/1.1\r\nHost: test\r\n\r\n", escape(path))
+	return err
+}
+
+// escape makes what a script writes fit for a request: whatever is not part of a plain URL is encoded.
+func escape(path string) string {
+	var b strings.Builder
+	for _, c := range []byte(path) {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("/?&=.-_:", c) >= 0 {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
+
+// answer reads one answer to its end.
+func (v *visit) answer() (string, error) {
+	res, err := http.ReadResponse(v.r, nil)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return "", fmt.Errorf("in the middle of the answer: %w", err)
+	}
+	v.last = res.Close
+	if res.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s: %s", res.Status, body)
+	}
+	return string(body), nil
+}
+
+// leave hangs up: fin in good order, rst as a process that is killed with data unread, or a firewall, would.
+func (v *visit) leave(how string) error {
+	switch how {
+	case "fin":
+	case "rst":
+		if err := v.conn.(*net.TCPConn).SetLinger(0); err != nil {
+			return err
+		}
+	default:
+		return errors.New("leave how? fin or rst")
+	}
+	return v.conn.Close()
+}
+
+// get asks once, on a connection of its own, which this side closes as soon as it has the answer.
+func get(url string) (string, error) {
+	v, err := ask(url)
+	if err != nil {
+		return "", err
+	}
+	defer v.conn.Close()
+	return v.answer()
+}

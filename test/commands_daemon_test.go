@@ -1,0 +1,218 @@
+package test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func siteOf(ts *testscript.TestScript) *site { return ts.Value(siteKey{}).(*site) }
+
+// theDaemon returns the daemon that serve or attach was last used for.
+func theDaemon(ts *testscript.TestScript) *server {
+	d := siteOf(ts).last
+	if d == nil {
+		ts.Fatalf("there is no daemon yet: use serve or attach before")
+	}
+	return d
+}
+
+// need fails unless there are at least n arguments and no "!" stands before the command.
+func need(ts *testscript.TestScript, neg bool, args []string, n int, usage string) {
+	if neg || len(args) < n {
+		ts.Fatalf("usage: %s", usage)
+	}
+}
+
+// setDaemon tells the script which daemon is the daemon.
+func setDaemon(ts *testscript.TestScript, d *server) {
+	ts.Setenv("RUN", d.run)
+	ts.Setenv("PID", strconv.Itoa(d.pid))
+	ts.Setenv("ADDR", d.addr)
+	ts.Setenv("LOG", d.log)
+}
+
+// serve starts a daemon in the foreground, with a run directory of its own and a free port unless the flags name others,
+// and waits until it serves. When the script ends it is stopped, and a process of it that is left then fails the script.
+func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "serve [-env NAME=VALUE]... PROGRAM [FLAG...]")
+	var env []string
+	for len(args) > 2 && args[0] == "-env" {
+		env, args = append(env, args[1]), args[2:]
+	}
+	d, err := siteOf(ts).serve(env, args[0], args[1:]...)
+	ts.Check(err)
+	setDaemon(ts, d)
+}
+
+// attach makes a daemon that exec has sent into the background the daemon. It is stopped at the end like others.
+func cmdAttach(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "attach RUNDIR")
+	d, err := siteOf(ts).attach(args[0])
+	ts.Check(err)
+	setDaemon(ts, d)
+}
+
+// exits runs a program, as exec does, which must exit with just that status.
+func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "exits STATUS PROGRAM [ARG...]")
+	checkStatus(ts, args[0], ts.Exec(args[1], args[2:]...))
+}
+
+func checkStatus(ts *testscript.TestScript, want string, err error) {
+	got := 0
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(got) != want {
+		ts.Fatalf("exit status %d, want %s", got, want)
+	}
+}
+
+// asuser is exits as another user, without any privilege.
+func cmdAsUser(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 3, "asuser UID STATUS PROGRAM [ARG...]")
+	uid, err := strconv.ParseUint(args[0], 10, 32)
+	ts.Check(err)
+	cmd := siteOf(ts).command(args[2], args[3:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
+	checkStatus(ts, args[1], cmd.Run())
+}
+
+// crowd starts a program N times at the same moment. One of them may exit with status 0, the others have to fail; what
+// they say is printed, one after the other.
+func cmdCrowd(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "crowd N PROGRAM [ARG...]")
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	var wg sync.WaitGroup
+	outputs, errs := make([]bytes.Buffer, n), make([]error, n)
+	start := make(chan struct{})
+	for i := range n {
+		cmd := siteOf(ts).command(args[1], args[2:]...)
+		cmd.Stdout, cmd.Stderr = &outputs[i], &outputs[i]
+		wg.Go(func() {
+			<-start
+			errs[i] = cmd.Run()
+		})
+	}
+	close(start)
+	wg.Wait()
+	won := 0
+	for i := range n {
+		ts.Stdout().Write(outputs[i].Bytes())
+		if errs[i] == nil {
+			won++
+		}
+	}
+	if won != 1 {
+		ts.Fatalf("%d of %d succeeded, want exactly one", won, n)
+	}
+}
+
+// install puts a build of a program at a path by renaming. DEFECT is for the program broken, which knows some.
+func cmdInstall(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 3, "install PROGRAM BUILD PATH [DEFECT]")
+	v := variant{program: args[0], build: args[1]}
+	if len(args) > 3 {
+		v.defect = args[3]
+	}
+	ts.Check(v.install(ts.MkAbs(args[2])))
+}
+
+// gobuild is what a developer does over a running program.
+func cmdGoBuild(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 3, "gobuild PROGRAM BUILD PATH")
+	v := variant{program: args[0], build: args[1]}
+	ts.Check(goBuild(ts.MkAbs(args[2]), v.ldflags(), packages[v.program]))
+}
+
+func cmdTouch(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "touch FILE...")
+	for _, path := range args {
+		ts.Check(os.Chtimes(ts.MkAbs(path), time.Now(), time.Now()))
+	}
+}
+
+// signal sends a signal, by its name without SIG, to processes that this script has started. It is no error if one has
+// just ended.
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "signal NAME PID...")
+	sig, ok := signals[args[0]]
+	if !ok {
+		ts.Fatalf("unknown signal %s", args[0])
+	}
+	for _, arg := range args[1:] {
+		pid, err := strconv.Atoi(arg)
+		if err == nil && pid <= 1 {
+			err = fmt.Errorf("pid %d", pid)
+		}
+		ts.Check(err)
+		ts.Check(kill(pid, sig))
+	}
+}
+
+var signals = map[string]syscall.Signal{
+	"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT,
+	"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT,
+}
+
+// stranger starts a process that has nothing to do with any daemon. STRANGER_ID is what a pidfile of it would say.
+func cmdStranger(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 0, "stranger")
+	s := siteOf(ts)
+	cmd := s.command("sleep", "1000")
+	ts.Check(cmd.Start())
+	s.undo = append(s.undo, func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	id, err := identityOf(cmd.Process.Pid)
+	ts.Check(err)
+	ts.Setenv("STRANGER", strconv.Itoa(cmd.Process.Pid))
+	ts.Setenv("STRANGER_ID", id)
+}
+
+// descriptors prints what the descriptors of a process lead to, one line each: NUMBER TARGET.
+func cmdDescriptors(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "descriptors PID")
+	pid, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	fds, err := descriptorsOf(pid)
+	ts.Check(err)
+	for n, target := range fds {
+		fmt.Fprintln(ts.Stdout(), n, target)
+	}
+}
+
+// countLines returns how many lines of a file match.
+func countLines(path, pattern string) (int, error) {
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return 0, failure{err}
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for line := range strings.Lines(string(b)) {
+		if re.MatchString(strings.TrimSuffix(line, "\n")) {
+			n++
+		}
+	}
+	return n, nil
+}

@@ -1,0 +1,142 @@
+// Package test shows from outside what a daemon of this toolkit promises: real processes, real signals, real
+// connections. It imports nothing of the toolkit. What it knows it learns as an operator would: from the brood command,
+// the logs, the answers to requests, and /proc.
+//
+// Most of it is scripts, test/scripts/*.txtar, one story each. Their commands are those of testscript (exec, stdout,
+// stderr, grep, exists, ...) and the ones in the table below. Where a Go loop tells more than a script could, it is a Go
+// test beside this file. Words like B23 name the lesson that a test covers.
+package test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var (
+	root string // holds everything; a short path, because that of a Unix socket has 107 bytes at most
+	bin  string // the programs under test
+)
+
+// patience is how long a test waits for what must happen. Nothing is judged by its speed: this only ends a hopeless wait.
+const patience = 20 * time.Second
+
+// settings are in the environment of every daemon. Its pool is static, so that a number of children that a test expects is
+// not a question of how busy they are; a test of the growing pool says -pool dynamic.
+var settings = []string{"BROOD_POOL=static", "GORACE=" + raceOptions}
+
+// scriptsTime ends commands that hang.
+const scriptsTime = 4 * time.Minute
+
+func TestMain(m *testing.M) {
+	// Most of a test is waiting. The command line comes later and overrides it.
+	flag.Set("test.parallel", "4")
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "b")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		// Others than the owner must be able to execute the programs.
+		err = os.Chmod(dir, 0o755)
+	}
+	if err == nil {
+		root, bin = dir, filepath.Join(dir, "bin")
+		os.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+		err = buildPrograms()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+func TestScripts(t *testing.T) {
+	work, err := os.MkdirTemp(root, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(work, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                "scripts",
+		WorkdirRoot:        work,
+		Deadline:           time.Now().Add(scriptsTime),
+		RequireUniqueNames: true,
+		Condition:          condition,
+		Cmds:               commands,
+		Setup: func(env *testscript.Env) error {
+			for _, kv := range settings {
+				name, value, _ := strings.Cut(kv, "=")
+				env.Setenv(name, value)
+			}
+			env.Setenv("GOTRACEBACK", "single") // the default, as users have it
+			tb := env.T().(testing.TB)
+			s := newSite(tb, env.WorkDir)
+			env.Values[siteKey{}] = s
+			env.Defer(s.clear)
+			return nil
+		},
+	})
+}
+
+// condition knows [root]: whether the tests run as root.
+func condition(name string) (bool, error) {
+	if name == "root" {
+		return os.Geteuid() == 0, nil
+	}
+	return false, fmt.Errorf("unknown condition %q", name)
+}
+
+// siteKey finds a script's site.
+type siteKey struct{}
+
+// commands are what scripts can say beyond testscript's own words. Each is explained where it is defined.
+//
+// Most of them are about "the daemon": the one that serve or attach was last used for. They set RUN, its run directory;
+// PID, its parent; ADDR, its first address; LOG, its error log.
+var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	// Daemons and programs: commands_daemon_test.go.
+	"serve":   cmdServe,   // serve [-env NAME=VALUE]... PROGRAM [FLAG...]: start a daemon, wait until it serves
+	"attach":  cmdAttach,  // attach RUNDIR: make a daemon that was started by exec the daemon
+	"exits":   cmdExits,   // exits STATUS PROGRAM [ARG...]: run a program that must exit with STATUS
+	"asuser":  cmdAsUser,  // asuser UID STATUS PROGRAM [ARG...]: the same as another user
+	"crowd":   cmdCrowd,   // crowd N PROGRAM [ARG...]: start a program N times at once; one may succeed
+	"install": cmdInstall, // install PROGRAM BUILD PATH [DEFECT]: put a build of a program at PATH, with a rename
+	"gobuild": cmdGoBuild, // gobuild PROGRAM BUILD PATH: go build -o PATH
+	"touch":   cmdTouch,   // touch FILE...: set the modification time to now
+
+	// Looking and waiting: commands_look_test.go.
+	"waitstatus":  cmdWaitStatus,  // waitstatus COND...: wait until brood status shows all that, such as children=3
+	"steady":      cmdSteady,      // steady DURATION COND...: it shows that, and goes on to for so long
+	"pick":        cmdPick,        // pick VAR COND...: set VAR to the pid of the first child of which all that is true
+	"waitlog":     cmdWaitLog,     // waitlog [-count N] [-file FILE] REGEXP: wait for N (default: some) lines in $LOG
+	"waitgone":    cmdWaitGone,    // waitgone PATH|PID...: wait until these files or processes are no more
+	"noprocess":   cmdNoProcess,   // noprocess [REGEXP]: wait until no process of this script (whose command matches) is left
+	"isprocess":   cmdIsProcess,   // isprocess REGEXP: wait until there is one
+	"nozombie":    cmdNoZombie,    // nozombie: wait until the daemon has no zombie among its children
+	"beating":     cmdBeating,     // beating FILE: wait until FILE grows
+	"quiet":       cmdQuiet,       // quiet FILE: wait until FILE has stopped growing for half a second
+	"descriptors": cmdDescriptors, // descriptors PID: print what the descriptors of a process lead to
+
+	// Clients and signals: commands_client_test.go.
+	"request":  cmdRequest,  // request ADDR/PATH: ask and print the answer
+	"everyone": cmdEveryone, // everyone N ADDR/PATH: ask N children at the same time, print each answer
+	"line":     cmdLine,     // line ADDR TEXT: send a line and print the line that comes back
+	"ask":      cmdAsk,      // ask ID ADDR/PATH: ask and do not wait; sets CLIENT to this end's address
+	"answer":   cmdAnswer,   // answer ID: wait for the answer to that and print it
+	"leave":    cmdLeave,    // leave ID fin|rst: hang up before the answer
+	"load":     cmdLoad,     // load start ADDR/PATH | load stop MINIMUM: 100 requests a second, not one may fail
+	"signal":   cmdSignal,   // signal NAME PID...: send a signal
+	"stranger": cmdStranger, // stranger: start a process that is no daemon; sets STRANGER and STRANGER_ID
+	"closer":   cmdCloser,   // closer: listen on $CLOSER and close each connection at once
+}
