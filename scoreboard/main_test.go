@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -229,12 +230,16 @@ func whole(c Child) error {
 
 // spin lets some n nanoseconds pass without giving the processor away. It touches no memory, which the race detector
 // would make slow.
-func spin(n uint64) (x uint64) {
+func spin(n uint64) {
+	x := uint64(0)
 	for i := range n {
 		x = x*x + i
 	}
-	return x
+	spun.Store(x)
 }
+
+// spun keeps the compiler from leaving the work out.
+var spun atomic.Uint64
 
 // writeRole updates its slot as fast as it can, with a moment of rest now and then in which a reader gets a look.
 func writeRole(s *Slot) {

@@ -30,7 +30,7 @@ func TestHundredChildrenKilledAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	st, err = d.await("children=100", "idle=100", "died=100", "born=200", "killed=0", "state=serving")
+	_, err = d.await("children=100", "idle=100", "died=100", "born=200", "killed=0", "state=serving")
 	if err != nil {
 		t.Fatal(err)
 	}
