@@ -40,10 +40,10 @@ func TestNeverTheWrongJob(t *testing.T) {
 			addr := s.addr("tcp4")
 			spared := 0
 			for i := range total / 4 {
-				// Most of them close to the job's end, so that few children are killed and many are nearly so.
+				// Most of them at about the job's end, so that few children are killed and many nearly so: to kill takes time.
 				d := time.Duration(rand.IntN(2000)) * time.Microsecond
-				wait := d + time.Duration(rand.IntN(3000))*time.Microsecond
-				if i%4 == 0 {
+				wait := d + time.Duration(rand.IntN(4000))*time.Microsecond
+				if i%8 == 0 {
 					wait = time.Duration(rand.IntN(2000)) * time.Microsecond
 				}
 				before := s.board().Born
