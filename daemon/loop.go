@@ -5,8 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -331,69 +329,6 @@ func (l *loop) swept(ev evSwept) {
 		}
 	}
 	l.watch.next(ev.took)
-}
-
-// tellExit calls ChildExit for a child that has been reaped.
-func (l *loop) tellExit(proc *process) {
-	if l.cfg.ChildExit == nil {
-		return
-	}
-	x := Exit{PID: proc.pid, Slot: proc.slot, Generation: proc.generation, Status: -1}
-	if proc.status.Signaled() {
-		x.Signal = proc.status.Signal().String()
-	} else {
-		x.Status = proc.status.ExitStatus()
-	}
-	if m := l.pool.find(proc.who); m != nil {
-		x.Cause = firstOf(m.end, m.failed)
-	}
-	l.hooks.do("ChildExit", func() { l.cfg.ChildExit(x) })
-}
-
-// beforeShutdown gives the hook its turn before the first stop, which it may hold up for a while; another stop that
-// comes meanwhile waits with it, and one that kills does not wait.
-func (l *loop) beforeShutdown(ev evStop) event {
-	if l.cfg.BeforeShutdown == nil || l.shut || ev.mode == stopKill {
-		return ev
-	}
-	again := ev.mode == stopQuick && slices.ContainsFunc(l.stops, func(s evStop) bool { return s.mode == stopQuick })
-	l.stops = append(l.stops, ev)
-	if again { // somebody is in a hurry
-		l.shutDown()
-		return evTick{}
-	}
-	if !l.shutting {
-		l.shutting = true
-		once := sync.OnceFunc(func() { l.post(evShut{}) })
-		l.hooks.do("BeforeShutdown", func() {
-			defer once()
-			l.cfg.BeforeShutdown(l.Parent)
-		})
-		time.AfterFunc(shutdownPatience, once)
-	}
-	return evTick{}
-}
-
-// shutDown lets the stops that have waited for BeforeShutdown happen.
-func (l *loop) shutDown() {
-	if l.shut {
-		return
-	}
-	l.shut = true
-	for _, ev := range l.stops {
-		l.later = append(l.later, ev)
-	}
-	l.stops = nil
-}
-
-// judge asks the user's policy about a lost client.
-func (l *loop) judge(ev evGone) {
-	act := Ignore
-	l.attempt("OnClientDisconnect", func() error {
-		act = l.cfg.OnClientDisconnect(ev.d)
-		return nil
-	})
-	l.post(evVerdict{ev.who, ev.d, act})
 }
 
 // gone reports whether a message could not be delivered because the child has just died.
