@@ -14,7 +14,7 @@ func TestGoneKill(t *testing.T) {
 		for _, w := range ways {
 			t.Run(network+" "+w.name, func(t *testing.T) {
 				t.Parallel()
-				s := start(t, lines, "POLICY=kill", "BROOD_KILL_GRACE=300ms", listen(network))
+				s := start(t, lines, "POLICY=kill", "BROOD_KILL_GRACE=3s", listen(network))
 
 				// A job that listens: the child leaves by itself.
 				conn := s.dial(network)

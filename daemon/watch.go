@@ -1,7 +1,10 @@
 package daemon
 
 import (
+	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/brooddaemon/brood/netmon"
 )
@@ -10,7 +13,7 @@ const (
 	// sweepEvery is how often the kernel's tables are looked at while somebody is busy. The children's own eyes are
 	// immediate; this is the check on them, and the only one for a child that is stopped.
 	sweepEvery = 250 * time.Millisecond
-	// sweepShare bounds the cost: after a look that took d, the next one waits 50 d, which is two per cent of a processor.
+	// sweepShare bounds the cost: after a look that cost d, the next one waits 50 d, which is two per cent of a processor.
 	sweepShare = 50
 	// complainEvery limits how often the same trouble is logged.
 	complainEvery = time.Minute
@@ -42,20 +45,30 @@ func newWatch(p *Parent) *watch {
 // run does the looking, on a goroutine of its own: a full table takes a while.
 func (w *watch) run() {
 	m := netmon.NewMonitor(netmon.DefaultFS, nil)
+	runtime.LockOSThread() // whose time is measured
 	for {
 		select {
 		case pids := <-w.requests:
-			begun := time.Now()
+			begun := threadTime()
 			var ev evSwept
 			if len(w.ports) > 0 {
 				ev.lost, ev.err = m.Poll(nil, w.ports, pids)
 			}
-			ev.took = time.Since(begun)
+			ev.took = threadTime() - begun
 			w.p.post(ev)
 		case <-w.p.done:
 			return
 		}
 	}
+}
+
+// threadTime is the processor time that this thread has used: on a busy machine a look takes longer but costs the same.
+func threadTime() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_THREAD, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // due returns the channel on which the next look is due; nil while there is none.
@@ -89,7 +102,7 @@ func (w *watch) sweep(processes map[int]*process) {
 	w.requests <- pids
 }
 
-// next plans the look after one that took d.
+// next plans the look after one that cost d of a processor's time.
 func (w *watch) next(d time.Duration) {
 	w.sweeping = false
 	w.timer.Reset(max(sweepEvery, sweepShare*d))
