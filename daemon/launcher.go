@@ -82,9 +82,15 @@ func launch(cfg Config, environ []string) error {
 		<-exited // nothing is left when the launcher returns
 		return errors.New(strings.TrimRight(text, "\n"))
 	case <-limit.C:
-		// The parent leads its session and its process group; its children see that it is gone and leave.
-		unix.Kill(-started.Pid, unix.SIGKILL)
-		<-exited
+		// Asked first, so that it takes its files away. It leads its session and its process group; children of a parent
+		// that had to be killed see that it is gone and leave.
+		unix.Kill(-started.Pid, unix.SIGTERM)
+		select {
+		case <-exited:
+		case <-time.After(launchMargin):
+			unix.Kill(-started.Pid, unix.SIGKILL)
+			<-exited
+		}
 		return fmt.Errorf("the parent was not ready within %v and has been killed", patience)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -61,9 +62,9 @@ func (w *words) add(line string) {
 	if w.enough {
 		return
 	}
-	// A panic says what it is about first and where second.
+	// A panic says what it is about first and where second, so the first lines are kept as well as the last.
 	if w.tail = append(w.tail, line); len(w.tail) > tailLines {
-		w.tail = w.tail[1:]
+		w.tail = slices.Delete(w.tail, tailLines/2, tailLines/2+1)
 	}
 }
 
