@@ -67,7 +67,7 @@ func BenchmarkLook(b *testing.B) {
 func BenchmarkRead(b *testing.B) {
 	board := inMemory(b, 150)
 	for slot := range 150 {
-		must(b, board.Bear(slot, 1, "start", time.Now()))
+		must(b, board.Bear(slot, Serve, 1, "start", time.Now()))
 		must(b, board.SetPhase(slot, PhaseServing))
 		attach(b, board, slot).Show(recordOf(7))
 	}

@@ -169,13 +169,14 @@ func (b *Board) SetAttention(a Attention) error {
 }
 
 // Bear fills the parent's part of a slot for a child that is about to be started, and clears the child's part.
-func (b *Board) Bear(slot int, generation uint64, cause string, now time.Time) error {
+func (b *Board) Bear(slot int, kind Kind, generation uint64, cause string, now time.Time) error {
 	s := make([]byte, SlotSize)
 	order.PutUint64(s[sGeneration:], generation)
 	order.PutUint64(s[sBorn:], uint64(now.UnixNano()))
 	order.PutUint64(s[sPhase:], uint64(PhaseStarting))
 	order.PutUint64(s[sState:], uint64(Starting))
 	order.PutUint64(s[sSince:], uint64(now.UnixNano()))
+	order.PutUint64(s[sKind:], uint64(kind))
 	putText(s[sCause:sCause+causeLen], cause)
 	return b.write(s, offset(slot))
 }

@@ -66,7 +66,7 @@ func TestRoundTrip(t *testing.T) { // B48, B49
 		}
 		oldest := num("oldest")
 		must(t, errors.Join(
-			b.Bear(slot, c.Generation, cause, c.Born), b.SetPID(slot, c.PID),
+			b.Bear(slot, Serve, c.Generation, cause, c.Born), b.SetPID(slot, c.PID),
 			b.SetPhase(slot, PhaseServing), b.SetRevoked(slot, c.Revoked)))
 		s := attach(t, b, slot)
 		s.SetState(c.State, c.Since)
@@ -105,7 +105,7 @@ func TestRoundTrip(t *testing.T) { // B48, B49
 // A counter that has passed 32 bits goes on.
 func TestCounters(t *testing.T) { // B48
 	b := create(t, 1)
-	must(t, b.Bear(0, 1, "", time.Now()))
+	must(t, b.Bear(0, Serve, 1, "", time.Now()))
 	s := attach(t, b, 0)
 	s.word(sDone).Store(1<<32 - 1)
 	s.Done()
@@ -134,7 +134,7 @@ func TestAttention(t *testing.T) {
 			t.Errorf("below %d: the child sees %v, want %v", below, !want, want)
 		}
 	}
-	must(t, b.Bear(0, 1, "", time.Now()))
+	must(t, b.Bear(0, Serve, 1, "", time.Now()))
 	must(t, b.SetAttention(Attention{Below: 1}))
 	if s.Attention() {
 		t.Error("a child is to ring though another one can take work")
@@ -242,7 +242,7 @@ func TestReplace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "scoreboard")
 	old, err := Create(path, Identity{Name: "0"}, 1)
 	must(t, err)
-	must(t, old.Bear(0, 1, "", time.Now()))
+	must(t, old.Bear(0, Serve, 1, "", time.Now()))
 	s := attach(t, old, 0)
 
 	const boards = 200

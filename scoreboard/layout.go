@@ -5,7 +5,7 @@ import "encoding/binary"
 // Magic, Version and the sizes identify a file of this layout; a reader refuses any other.
 const (
 	Magic      = "BROODSCB"
-	Version    = 1
+	Version    = 2
 	HeaderSize = 4096
 	SlotSize   = 512
 	MaxSlots   = 1 << 14
@@ -66,8 +66,9 @@ const (
 	sBorn       = 16 // u64, ns since 1970
 	sPhase      = 24 // u64, a Phase
 	sRevoked    = 32 // u64, serial of the job whose client has left, 0: none
-	sCause      = 40 // text, 88 bytes: why the child was started
-	causeLen    = 88
+	sKind       = 40 // u64, a Kind
+	sCause      = 48 // text, 80 bytes: why the child was started
+	causeLen    = 80
 	parentPart  = 128
 
 	// Written by the child.

@@ -73,7 +73,7 @@ func roleCommand(role, arg string) *exec.Cmd {
 // spawn bears a child in the slot and starts a role in it, as a process that is killed when the test ends.
 func spawn(t testing.TB, b *Board, slot int, role string) *child {
 	t.Helper()
-	must(t, b.Bear(slot, 1, "test", time.Now()))
+	must(t, b.Bear(slot, Serve, 1, "test", time.Now()))
 	cmd := roleCommand(role, strconv.Itoa(slot))
 	cmd.ExtraFiles = []*os.File{b.f}
 	if _, err := cmd.StdinPipe(); err != nil {

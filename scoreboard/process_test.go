@@ -85,7 +85,7 @@ func TestKill(t *testing.T) { // B47
 	if !enough() {
 		t.Errorf("%d of %d died while they wrote a record: want some of both kinds", torn, kills)
 	}
-	must(t, b.Bear(1, 1, "", time.Now()))
+	must(t, b.Bear(1, Serve, 1, "", time.Now()))
 	s := attach(t, b, 1)
 	s.Show(recordOf(5))
 	if c := only(t, b.path); c.Torn || c.Job != 5 {

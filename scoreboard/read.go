@@ -29,6 +29,7 @@ type Snapshot struct {
 type Child struct {
 	Slot       int           `json:"slot"`
 	PID        int           `json:"pid"`
+	Kind       Kind          `json:"kind"`
 	Generation uint64        `json:"generation"`
 	State      State         `json:"state"` // parent's and child's view in one letter
 	Since      time.Time     `json:"since"` // since when
@@ -182,7 +183,7 @@ func decodeHeader(h []byte) *Snapshot {
 func decodeSlot(i int, raw []byte, torn bool) (c Child, ok bool) {
 	get := func(off int) uint64 { return order.Uint64(raw[off:]) }
 	c = Child{
-		Slot: i, PID: pid(get(sPID)), Generation: get(sGeneration), Born: stamp(get(sBorn)),
+		Slot: i, PID: pid(get(sPID)), Kind: Kind(get(sKind)), Generation: get(sGeneration), Born: stamp(get(sBorn)),
 		Cause: text(raw[sCause : sCause+causeLen]), Revoked: get(sRevoked),
 		State: State(get(sState)), Since: stamp(get(sSince)), Done: get(sDone), Running: get(sRunning), Torn: torn,
 	}

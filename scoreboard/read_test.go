@@ -18,7 +18,7 @@ func image(t testing.TB) []byte {
 	b := create(t, 4)
 	must(t, b.SetStatus(Status{State: "serving", Generation: 1, Want: 2, Born: 2}, time.Now()))
 	for _, slot := range []int{0, 2} {
-		must(t, b.Bear(slot, 1, "start", time.Now()))
+		must(t, b.Bear(slot, Serve, 1, "start", time.Now()))
 		must(t, b.SetPID(slot, 100+slot))
 		must(t, b.SetPhase(slot, PhaseServing))
 		s := attach(t, b, slot)
@@ -53,8 +53,8 @@ func TestRefused(t *testing.T) { // B49
 		"zeros":            make([]byte, len(good)),
 		"0xff":             bytes.Repeat([]byte{0xff}, len(good)),
 		"other magic":      patch(good, 4, 0),
-		"older version":    patch(good, 8, 0),
-		"newer version":    patch(good, 8, 2),
+		"older version":    patch(good, 8, Version-1),
+		"newer version":    patch(good, 8, Version+1),
 		"other header":     patch(good, 12, 8192),
 		"other slots":      patch(good, 16, 1024),
 		"slots of nothing": patch(good, 16, 0),
@@ -128,7 +128,7 @@ func TestTruncated(t *testing.T) {
 	for _, size := range []int64{0, 100, HeaderSize, HeaderSize + SlotSize + 200} {
 		b := create(t, 4)
 		for slot := range 4 {
-			must(t, b.Bear(slot, 1, "", time.Now()))
+			must(t, b.Bear(slot, Serve, 1, "", time.Now()))
 		}
 		must(t, os.Truncate(b.path, size))
 		if h, err := b.Look(3); err == nil {
@@ -155,7 +155,7 @@ func TestNonsense(t *testing.T) {
 	for _, fill := range []string{"\xff", "\x1b[2J\x9b\xff\n\r", "\x01\x00", "\x00\xff\xff\xff\xff\xff\xff\xff"} {
 		b := create(t, 3)
 		for slot := range 3 {
-			must(t, b.Bear(slot, 1, "start", time.Now()))
+			must(t, b.Bear(slot, Serve, 1, "start", time.Now()))
 			must(t, b.SetPID(slot, 100+slot))
 			must(t, b.SetPhase(slot, PhaseServing))
 			s := attach(t, b, slot)
@@ -190,7 +190,7 @@ func TestNonsense(t *testing.T) {
 			t.Errorf("%q: %d neighbours, want 2", fill, neighbours)
 		}
 		// The next child finds nothing of it.
-		must(t, b.Bear(1, 2, "again", time.Now()))
+		must(t, b.Bear(1, Serve, 2, "again", time.Now()))
 		must(t, b.SetPhase(1, PhaseServing))
 		got, err = Read(b.path)
 		must(t, err)

@@ -117,6 +117,9 @@ func (s *Slot) Attention() bool {
 func (s *Slot) spare(n int) bool {
 	for i := 0; i < s.slots && n > 0; i++ {
 		base := offset(i)
+		if Kind(s.at(base+sKind).Load()) != Serve {
+			continue
+		}
 		if p := Phase(s.at(base + sPhase).Load()); p != PhaseStarting && p != PhaseServing {
 			continue
 		}

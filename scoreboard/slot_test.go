@@ -10,8 +10,8 @@ import (
 // spare counts who could take work, as far as parent and child agree on it.
 func TestSpare(t *testing.T) {
 	phases := []Phase{PhaseFree, PhaseStarting, PhaseServing, PhaseDraining, PhaseKilling, 99}
-	states := []State{Empty, Starting, Idle, Reading, Working, Cancelling, Draining, 0, 0xff}
-	b := create(t, len(phases)*len(states))
+	states := []State{Empty, Starting, Idle, Reading, Working, Cancelling, Paused, Draining, 0, 0xff}
+	b := create(t, 2*len(phases)*len(states))
 	s := attach(t, b, 0)
 	want, slot := 0, 0
 	if s.spare(1) {
@@ -19,7 +19,12 @@ func TestSpare(t *testing.T) {
 	}
 	for _, p := range phases {
 		for _, st := range states {
-			must(t, b.Bear(slot, 1, "", time.Now()))
+			// One that has a queue of its own does not count, whatever it does.
+			must(t, b.Bear(slot, Dequeue, 1, "", time.Now()))
+			must(t, b.SetPhase(slot, p))
+			attach(t, b, slot).SetState(st, time.Now())
+			slot++
+			must(t, b.Bear(slot, Serve, 1, "", time.Now()))
 			must(t, b.SetPhase(slot, p))
 			attach(t, b, slot).SetState(st, time.Now())
 			if (p == PhaseStarting || p == PhaseServing) && (st == Starting || st == Idle) {
@@ -60,7 +65,7 @@ func TestDetach(t *testing.T) {
 // What a reader is shown is the parent's view where that is the stronger one.
 func TestShownState(t *testing.T) {
 	b := create(t, 1)
-	must(t, b.Bear(0, 1, "", time.Now()))
+	must(t, b.Bear(0, Serve, 1, "", time.Now()))
 	s := attach(t, b, 0)
 	if c := only(t, b.path); c.State != Starting {
 		t.Errorf("just born: %v", c.State)
@@ -99,6 +104,7 @@ func TestState(t *testing.T) {
 		{'R', "reading", true},
 		{'W', "working", true},
 		{'C', "cancelling", true},
+		{'P', "paused", false},
 		{'G', "draining", false},
 		{0, "unknown", false},
 		{0x1b, "unknown", false},

@@ -11,6 +11,7 @@ const (
 	Reading    State = 'R' // has a connection, reads the request
 	Working    State = 'W' // runs a job
 	Cancelling State = 'C' // runs a job that has been told to stop
+	Paused     State = 'P' // takes no work until it says so
 	Draining   State = 'G' // finishes what it has, takes no more
 )
 
@@ -29,6 +30,8 @@ func (s State) String() string {
 		return "working"
 	case Cancelling:
 		return "cancelling"
+	case Paused:
+		return "paused"
 	case Draining:
 		return "draining"
 	}
@@ -52,3 +55,26 @@ const (
 	PhaseDraining
 	PhaseKilling
 )
+
+// A Kind says what feeds a child.
+type Kind uint64
+
+// The kinds.
+const (
+	Serve   Kind = iota // the daemon's listeners
+	Dequeue             // a queue or a timetable of its own
+)
+
+// String returns the kind as a word.
+func (k Kind) String() string {
+	switch k {
+	case Serve:
+		return "serve"
+	case Dequeue:
+		return "dequeue"
+	}
+	return "unknown"
+}
+
+// MarshalText returns the kind's word, for JSON.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }

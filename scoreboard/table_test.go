@@ -182,7 +182,7 @@ func TestBytes(t *testing.T) {
 		Died: 1<<40 + 13, Killed: 1<<40 + 14, Lost: 1<<40 + 15, Done: 1<<40 + 16,
 		ReloadAt: time.Unix(0, 1<<40+17), ReloadOK: true, Reload: overlong(18),
 	}, time.Unix(0, 1<<40+19)))
-	must(t, b.Bear(1, 1<<40+20, overlong(21), time.Unix(0, 1<<40+22)))
+	must(t, b.Bear(1, Dequeue, 1<<40+20, overlong(21), time.Unix(0, 1<<40+22)))
 	must(t, b.SetPID(1, 4712))
 	must(t, b.SetPhase(1, PhaseKilling))
 	must(t, b.SetRevoked(1, 1<<40+23))
@@ -219,7 +219,7 @@ func TestBytes(t *testing.T) {
 		}
 	}
 	compare("header", file[:4096], doc.Header, map[string][]byte{
-		"magic": []byte("BROODSCB"), "version": u32(1), "header size": u32(4096), "slot size": u32(512), "slots": u32(3),
+		"magic": []byte("BROODSCB"), "version": u32(2), "header size": u32(4096), "slot size": u32(512), "slots": u32(3),
 		"pid": u64(4711), "start": u64(1<<40 + 2), "boot id": long(3, 40), "created": u64(uint64(created)),
 		"updated": u64(1<<40 + 19), "generation": u64(1<<40 + 9), "rolling": u64(1<<40 + 10), "want": u64(1<<40 + 11),
 		"born": u64(1<<40 + 12), "died": u64(1<<40 + 13), "killed": u64(1<<40 + 14), "lost": u64(1<<40 + 15),
@@ -229,7 +229,7 @@ func TestBytes(t *testing.T) {
 	})
 	compare("slot", file[4096+512:4096+1024], doc.Slot, map[string][]byte{
 		"pid": u64(4712), "generation": u64(1<<40 + 20), "born": u64(1<<40 + 22), "phase": u64(4),
-		"revoked": u64(1<<40 + 23), "cause": long(21, 88), "state": u64('C'), "since": u64(1<<40 + 24),
+		"revoked": u64(1<<40 + 23), "kind": u64(1), "cause": long(21, 80), "state": u64('C'), "since": u64(1<<40 + 24),
 		"serial": u64(1<<40 + 25), "done": u64(1), "running": u64(1<<40 + 26), "sequence": u64(2),
 		"job": u64(1<<40 + 27), "started": u64(1<<40 + 28), "inode": u64(1<<40 + 29), "limit": u64(1<<40 + 32),
 		"client": long(30, 88), "text": long(31, 192),
