@@ -21,12 +21,15 @@ const (
 	Gone     Kind = 'G' // the client of job Serial has left: How, Local, Foreign, Text is the Unix path
 	Settled  Kind = 'S' // job Serial, named by a Revoke, is over; Leaving if the child ends because of it
 	Overtime Kind = 'T' // job Serial has run for longer than it may
-	Spent    Kind = 'X' // the child has done as many jobs as it may and wants to be replaced
+	Spent    Kind = 'X' // the child has served its time and wants to be replaced: Text says why
+	Alive    Kind = 'A' // answers a Ping
 	Parting  Kind = 'P' // answers a Leave: Leaving if the child does so, else it has just got work
 )
 
 // What a parent says to its child.
 const (
+	Begin  Kind = 'B' // the child's limits are set: it may call the user's code; Text is the path of its cgroup
+	Ping   Kind = 'N' // say Alive
 	Drain  Kind = 'D' // take no more work, finish what is in hand, exit; Text says why
 	Leave  Kind = 'L' // the same, but only if no job runs; the child answers
 	Quit   Kind = 'Q' // the same, and cancel the jobs that run
@@ -96,7 +99,7 @@ func Parse(b []byte) (Message, error) {
 		Text:   string(b[headLen:]),
 	}
 	switch m.Kind {
-	case Ready, Failed, Gone, Settled, Overtime, Spent, Parting, Drain, Leave, Quit, Revoke, Clear, Find:
+	case Ready, Failed, Gone, Settled, Overtime, Spent, Alive, Parting, Begin, Ping, Drain, Leave, Quit, Revoke, Clear, Find:
 	default:
 		return Message{}, fmt.Errorf("%w: kind %#x", ErrMessage, b[0])
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,6 +24,7 @@ func TestClaimRoundTrip(t *testing.T) {
 			c.Slot, c.Listeners = numbers.Draw(rt, "slot"), numbers.Draw(rt, "listeners")
 			c.Generation = uint64(numbers.Draw(rt, "generation"))
 			c.Procs = rapid.Bool().Draw(rt, "procs")
+			c.Kind = uint64(numbers.Draw(rt, "kind"))
 		}
 		name, value, _ := strings.Cut(c.Environ(), "=")
 		if want := c.Role != Launcher; (name == Var) != want {
@@ -36,10 +38,10 @@ func TestClaimRoundTrip(t *testing.T) {
 
 func TestClaimGarbage(t *testing.T) {
 	for _, value := range []string{
-		"1", "child", "parent", ":", "child:", "parent:", " ", "child:1", "parent:1", "Child:1:0:1:2:0", "launcher:1:0",
-		"child:1:0:1:2", "child:1:0:1:2:0:0", "parent:1:2:3", "child:1:0:1:2:0 ", "child:1:-1:1:2:0", "child:1:+1:1:2:0",
-		"child:1::1:2:0", "child:1:0x1:1:2:0", "child:1:0:1:2147483648:0", "child:1:99999999999999999999:1:2:0",
-		"child:0:0:1:2:0", "child:2:0:1:2:0", "parent:2:7", "parent:1:-7", "child:1:0:1:2:0\n", "\xff\x1b[2J",
+		"1", "child", "parent", ":", "child:", "parent:", " ", "child:2", "parent:2", "Child:2:0:1:2:0:0", "launcher:2:0",
+		"child:2:0:1:2:0", "child:2:0:1:2:0:0:0", "parent:2:2:3", "child:2:0:1:2:0:0 ", "child:2:-1:1:2:0:0", "child:2:+1:1:2:0:0",
+		"child:2::1:2:0:0", "child:2:0x1:1:2:0:0", "child:2:0:1:2147483648:0:0", "child:2:99999999999999999999:1:2:0:0",
+		"child:0:0:1:2:0:0", "child:1:0:1:2:0:0", "parent:1:7", "parent:2:-7", "child:2:0:1:2:0:0\n", "\xff\x1b[2J",
 	} {
 		c, err := parse(value)
 		if c != (Claim{}) || !errors.Is(err, errClaim) || !strings.Contains(err.Error(), fmt.Sprintf("BROOD=%q", value)) {
@@ -49,8 +51,8 @@ func TestClaimGarbage(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add("child:1:0:1:2:0")
-	f.Add("parent:1:64")
+	f.Add("child:2:0:1:2:0:0")
+	f.Add("parent:2:64")
 	f.Fuzz(func(t *testing.T, value string) {
 		c, err := parse(value)
 		if err != nil {
@@ -82,9 +84,10 @@ func TestTake(t *testing.T) { // B7
 	}{
 		{"", "", Claim{}, false},
 		{"", "3", Claim{}, true},
-		{"parent:1:64", "3", Claim{Role: Parent, Ready: 64}, true},
-		{"child:1:5:9:2:0", "3", Claim{Role: Child, Slot: 5, Generation: 9, Listeners: 2}, true},
-		{"child:1:5:9:2:1", "1", Claim{Role: Child, Slot: 5, Generation: 9, Listeners: 2, Procs: true}, false},
+		{"parent:2:64", "3", Claim{Role: Parent, Ready: 64}, true},
+		{"child:2:5:9:2:0:0", "3", Claim{Role: Child, Slot: 5, Generation: 9, Listeners: 2}, true},
+		{"child:2:5:9:2:1:0", "1", Claim{Role: Child, Slot: 5, Generation: 9, Listeners: 2, Procs: true}, false},
+		{"child:2:5:9:2:0:1", "3", Claim{Role: Child, Slot: 5, Generation: 9, Listeners: 2, Kind: 1}, true},
 		{"nonsense", "3", Claim{}, true},
 	} {
 		var env, mine []string
@@ -92,12 +95,18 @@ func TestTake(t *testing.T) { // B7
 			env = append(env, Var+"="+c.value)
 		}
 		env = append(append(append(env, marks...), settings...), others...)
+		env = append(env, TreeVar+"=1.2.3.4")
 		mine = append(mine, others...)
 		if c.procs != "" {
 			env = append(env, "GOMAXPROCS="+c.procs)
 		}
 		if c.keeps {
 			mine = append(mine, "GOMAXPROCS="+c.procs)
+		}
+		// What a child's jobs start is known by it; nobody hands it on.
+		var tree []string
+		if c.claim.Role == Child {
+			tree = []string{TreeVar + "=1.2.3.4"}
 		}
 		var got Taken
 		answer(t, role("take", "first", env...), &got)
@@ -115,9 +124,9 @@ func TestTake(t *testing.T) { // B7
 			what      string
 			got, want []string
 		}{
-			{"the next process", got.Next, append(settings, mine...)},
-			{"this process", got.Own, mine},
-			{"a program", got.Program, mine},
+			{"the next process", got.Next, slices.Concat(settings, mine)},
+			{"this process", got.Own, slices.Concat(tree, mine)},
+			{"a program of this toolkit that a job starts", got.Program, mine},
 		} {
 			if diff := cmp.Diff(e.want, e.got, same); diff != "" || len(e.got) != len(e.want) {
 				t.Errorf("%s=%s: environment of %s, want (-) against got (+):\n%s", Var, c.value, e.what, diff)

@@ -20,6 +20,10 @@ import (
 // Var is the environment variable that carries the role.
 const Var = "BROOD"
 
+// TreeVar is the environment variable that names the child under which a program was started. Unlike all others it stays
+// in a child's environment: what a dead child's jobs have left behind is known by it.
+const TreeVar = "BROOD_TREE"
+
 // The descriptors of a child, by number.
 const (
 	ControlFD = 3 + iota // the control socket: end-of-file means that the parent has died
@@ -31,7 +35,7 @@ const (
 
 // proto is raised whenever the meaning of the descriptors or of the messages changes. Parent and child may come from
 // different builds of one program.
-const proto = 1
+const proto = 2
 
 // A Role is which process of the daemon this one is.
 type Role int
@@ -51,6 +55,7 @@ type Claim struct {
 	Generation uint64 // of a child
 	Listeners  int    // of a child: number of listeners from ListenFD on
 	Procs      bool   // of a child: GOMAXPROCS was put into its environment for it alone
+	Kind       uint64 // of a child: a scoreboard.Kind
 }
 
 // Environ returns the variable with the claim, as NAME=value.
@@ -63,7 +68,7 @@ func (c Claim) Environ() string {
 		if c.Procs {
 			procs = 1
 		}
-		return fmt.Sprintf("%s=child:%d:%d:%d:%d:%d", Var, proto, c.Slot, c.Generation, c.Listeners, procs)
+		return fmt.Sprintf("%s=child:%d:%d:%d:%d:%d:%d", Var, proto, c.Slot, c.Generation, c.Listeners, procs, c.Kind)
 	}
 	return ""
 }
@@ -86,15 +91,15 @@ func parse(s string) (Claim, error) {
 	switch {
 	case role == "parent" && len(n) == 2 && n[0] == proto:
 		return Claim{Role: Parent, Ready: int(n[1])}, nil
-	case role == "child" && len(n) == 5 && n[0] == proto:
-		return Claim{Role: Child, Slot: int(n[1]), Generation: n[2], Listeners: int(n[3]), Procs: n[4] == 1}, nil
+	case role == "child" && len(n) == 6 && n[0] == proto:
+		return Claim{Role: Child, Slot: int(n[1]), Generation: n[2], Listeners: int(n[3]), Procs: n[4] == 1, Kind: n[5]}, nil
 	}
 	return Claim{}, fmt.Errorf("environment variable %s=%q %w", Var, s, errClaim)
 }
 
 // mark reports whether a variable gives a process a role, in this daemon or for another party's library.
 func mark(name string) bool {
-	return name == Var || name == "_GO_DAEMON" || name == "NOTIFY_SOCKET" || strings.HasPrefix(name, "LISTEN_") ||
+	return name == Var || name == TreeVar || name == "_GO_DAEMON" || name == "NOTIFY_SOCKET" || strings.HasPrefix(name, "LISTEN_") ||
 		strings.HasPrefix(name, "WATCHDOG_")
 }
 
@@ -110,6 +115,9 @@ func Take() (Claim, []string, error) {
 	})
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
+		if name == TreeVar && c.Role == Child {
+			continue
+		}
 		if mark(name) || strings.HasPrefix(name, Var+"_") || name == "GOMAXPROCS" && c.Procs {
 			os.Unsetenv(name)
 		}
@@ -147,6 +155,8 @@ func (c Claim) Check() error {
 			return err
 		}
 	}
+	// After the listeners comes the program itself, which only the kernel needed.
+	unix.Close(ListenFD + c.Listeners)
 	// One by one: the number may be anything, and is not worth any memory before the descriptors are seen.
 	for i := range c.Listeners {
 		if err := check(ListenFD+i, unix.S_IFSOCK, "a listener"); err != nil {
