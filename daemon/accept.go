@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -62,7 +64,10 @@ type acceptor struct {
 	epoll     int
 	wake      int
 	listeners []*childListener
-	turn      chan struct{} // who has it waits; one at a time
+	turn      chan struct{}           // who has it waits, or changes what is waited for; one at a time
+	changing  atomic.Int32            // goroutines that want the turn to change something
+	shut      map[*childListener]bool // turn; closed for good
+	paused    bool                    // turn
 }
 
 func (c *Child) newAcceptor(ls []*childListener) (*acceptor, error) {
@@ -70,24 +75,28 @@ func (c *Child) newAcceptor(ls []*childListener) (*acceptor, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	a := &acceptor{c: c, epoll: ep, listeners: ls, turn: make(chan struct{}, 1)}
+	a := &acceptor{c: c, epoll: ep, listeners: ls, turn: make(chan struct{}, 1), shut: map[*childListener]bool{}}
 	if a.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
 	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, a.wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1}); err != nil {
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
-	for i, l := range ls {
-		ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: int32(i)}
-		if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, l.fd, &ev); err != nil {
-			return nil, os.NewSyscallError("epoll_ctl", err)
+	for i := range ls {
+		if err := a.add(i); err != nil {
+			return nil, err
 		}
 	}
 	return a, nil
 }
 
-// errYield is returned by accept when somebody has work that needs no connection.
-var errYield = errors.New("another job comes first")
+func (a *acceptor) add(i int) error {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: int32(i)}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(a.epoll, unix.EPOLL_CTL_ADD, a.listeners[i].fd, &ev))
+}
+
+// errYield is returned by accept when somebody has work that needs no connection, or wants the turn.
+var errYield = errors.New("somebody else comes first")
 
 // scarce is how long an acceptor that has run out of descriptors or memory lets others try.
 const scarce = 50 * time.Millisecond
@@ -114,7 +123,7 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 		stop := context.AfterFunc(ctx, a.interrupt)
 		defer stop()
 	}
-	var events [1]unix.EpollEvent
+	events := make([]unix.EpollEvent, 1+len(a.listeners))
 	for {
 		if a.c.isDraining() {
 			return accepted{}, net.ErrClosed
@@ -123,21 +132,23 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 			a.calm()
 			return accepted{}, err
 		}
-		if a.c.claims.Load() > 0 {
+		if a.c.claims.Load() > 0 || a.changing.Load() > 0 {
 			return accepted{}, errYield
 		}
-		n, err := unix.EpollWait(a.epoll, events[:], -1)
+		n, err := unix.EpollWait(a.epoll, events, -1)
 		if err != nil && err != unix.EINTR {
 			return accepted{}, os.NewSyscallError("epoll_wait", err)
 		}
-		if n < 1 || events[0].Fd < 0 {
+		// A connection goes before a waking: nobody else has been woken for it, so it would lie until the next one comes.
+		i := slices.IndexFunc(events[:max(n, 0)], func(ev unix.EpollEvent) bool { return ev.Fd >= 0 })
+		if i < 0 {
 			// Woken: either there is a reason, which the loop's head finds, or it was for an earlier waiter.
 			if !a.c.isDraining() && ctx.Err() == nil {
 				a.calm()
 			}
 			continue
 		}
-		l := a.listeners[events[0].Fd]
+		l := a.listeners[events[i].Fd]
 		fd, peer, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch {
 		case err == nil:
@@ -167,16 +178,60 @@ func (a *acceptor) calm() {
 	unix.Read(a.wake, b[:])
 }
 
-// close ends all waiting and closes the listeners. The child is draining; this is called once.
-func (a *acceptor) close() {
+// alone calls f while nobody waits. A listener that was taken out under somebody who has just been woken for it would
+// leave that connection to nobody: who waits in other children has not been woken.
+func (a *acceptor) alone(f func() error) error {
+	a.changing.Add(1)
 	a.interrupt()
-	a.turn <- struct{}{} // nobody accepts now
-	for _, l := range a.listeners {
-		a.remove(l)
-		unix.Close(l.fd)
-	}
-	<-a.turn
+	a.turn <- struct{}{}
+	a.changing.Add(-1)
+	defer func() { <-a.turn }()
+	return f()
 }
 
-// remove takes a listener out of the epoll. It is shared, so its registration would outlive the descriptor.
-func (a *acceptor) remove(l *childListener) { unix.EpollCtl(a.epoll, unix.EPOLL_CTL_DEL, l.fd, nil) }
+// close ends all waiting and closes the listeners. The child is draining; this is called once.
+func (a *acceptor) close() {
+	a.alone(func() error {
+		for _, l := range a.listeners {
+			a.take(l)
+			unix.Close(l.fd)
+		}
+		return nil
+	})
+}
+
+// remove makes a listener be waited for no more.
+func (a *acceptor) remove(l *childListener) {
+	a.alone(func() error { a.take(l); return nil })
+}
+
+// take takes a listener out of the epoll for good. It is shared, so its registration would outlive the descriptor.
+func (a *acceptor) take(l *childListener) {
+	if !a.shut[l] {
+		a.shut[l] = true
+		unix.EpollCtl(a.epoll, unix.EPOLL_CTL_DEL, l.fd, nil)
+	}
+}
+
+// pause takes all listeners out of the epoll, or puts them back. What waits in their queues goes to other children, or
+// is found when they are back.
+func (a *acceptor) pause(paused bool) error {
+	return a.alone(func() error {
+		if a.paused == paused {
+			return nil
+		}
+		a.paused = paused
+		for i, l := range a.listeners {
+			switch {
+			case a.shut[l]:
+			case paused:
+				unix.EpollCtl(a.epoll, unix.EPOLL_CTL_DEL, l.fd, nil)
+			default:
+				if err := a.add(i); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}

@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/brooddaemon/brood/scoreboard"
 )
 
 const (
@@ -18,7 +21,42 @@ const (
 	// many more each second. A pool in which all of them die again and again is not worth a processor.
 	deathsAtOnce = 64
 	deathRate    = 1.0
+
+	// linesAtOnce is how many lines about children that fail the log takes at once, lineRate how many more each second:
+	// a crash loop must not fill a disk, and its first lines say what there is to say.
+	linesAtOnce = 200
+	lineRate    = 0.5
 )
+
+// A ration is a token bucket.
+type ration struct {
+	most  float64 // that it holds
+	rate  float64 // what comes back each second
+	least float64 // how far it may be overdrawn
+	have  float64
+	at    time.Time // never: it is full
+}
+
+// take takes one and returns how long it will be until that one is there.
+func (r *ration) take(now time.Time) time.Duration {
+	if r.at == never {
+		r.have = r.most
+	} else if d := now.Sub(r.at).Seconds(); d > 0 {
+		r.have = min(r.have+r.rate*d, r.most)
+	}
+	r.at = now
+	r.have = max(r.have-1, r.least)
+	return time.Duration(max(-r.have, 0) / r.rate * float64(time.Second))
+}
+
+// may takes one if it is there.
+func (r *ration) may(now time.Time) bool {
+	if r.take(now) == 0 {
+		return true
+	}
+	r.have++
+	return false
+}
 
 // A place is where a child is missing, and the next one is to be tried at a certain time. Each has a count of its own:
 // one child that cannot start does not keep others from being replaced.
@@ -35,10 +73,12 @@ func (p *pool) failedPlace(m *member) place {
 		n = 1
 	}
 	pl := place{p.now, n}
+	wait := p.deaths.take(p.now)
 	if n > 1 {
 		d := min(backoffFirst<<min(n-2, 10), backoffMax)
-		pl.at = p.now.Add(d - d/5 + time.Duration(rand.Int64N(int64(d/5*2))))
+		wait = max(wait, d-d/5+time.Duration(rand.Int64N(int64(d/5*2))))
 	}
+	pl.at = p.now.Add(wait)
 	p.places = append(p.places, pl)
 	return pl
 }
@@ -46,17 +86,22 @@ func (p *pool) failedPlace(m *member) place {
 // bereave makes a place of the one of a child that has died by itself after it had served. It waits only if too many
 // have died of late.
 func (p *pool) bereave(m *member) {
-	most := float64(max(deathsAtOnce, 2*p.maxChildren))
-	if p.deathsAt == never {
-		p.deaths = most
-	} else {
-		p.deaths = min(p.deaths+deathRate*p.now.Sub(p.deathsAt).Seconds(), most)
+	if wait := p.deaths.take(p.now); wait > 0 {
+		p.places = append(p.places, place{p.now.Add(wait), m.failures})
 	}
-	p.deathsAt = p.now
-	p.deaths--
-	if p.deaths < 0 {
-		p.places = append(p.places, place{p.now.Add(time.Duration(-p.deaths / deathRate * float64(time.Second))), m.failures})
+}
+
+// mayLog reports whether the log takes another line about a child that fails, and says so when some were left out.
+func (p *pool) mayLog() bool {
+	if !p.lines.may(p.now) {
+		p.unsaid++
+		return false
 	}
+	if p.unsaid > 0 {
+		p.log(slog.LevelWarn, nil, "lines about failing children were left out", "lines", p.unsaid)
+		p.unsaid = 0
+	}
+	return true
 }
 
 // retryAt is when the next place is to be tried that has to wait; never if none has to.
@@ -73,7 +118,7 @@ func (p *pool) retryAt() time.Time {
 // fill starts children of a generation until as many are there as are wanted, or are being tried as may be.
 func (p *pool) fill(generation uint64, cause func() string) {
 	missing := p.target - p.count(generation, phaseStarting, phaseServing)
-	starting := p.count(0, phaseStarting)
+	starting := len(p.inOrder(0, phaseStarting))
 	slices.SortStableFunc(p.places, func(a, b place) int { return a.at.Compare(b.at) })
 	p.places = p.places[:max(min(len(p.places), missing), 0)]
 	for missing > 0 && starting < p.parallel {
@@ -84,11 +129,9 @@ func (p *pool) fill(generation uint64, cause func() string) {
 		case missing <= len(p.places):
 			return // all that are missing have to wait
 		}
-		m := p.spawn(generation, cause())
-		if m == nil {
+		if p.spawn(scoreboard.Serve, generation, cause(), failures) == nil {
 			return
 		}
-		m.failures = failures
 		missing, starting = missing-1, starting+1
 	}
 }

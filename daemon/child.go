@@ -16,6 +16,7 @@ import (
 
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/inherit"
+	"github.com/brooddaemon/brood/internal/tree"
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
@@ -44,7 +45,11 @@ type Child struct {
 	eye       *eye
 	tokens    chan struct{} // one for each job that may run
 	claims    atomic.Int32  // jobs without a connection that wait for a token
+	accepts   atomic.Int32  // goroutines that accept, or wait until they may
+	accepted  atomic.Bool   // the main loop lives on connections
+	cgroup    string        // of this child alone; empty: it has none
 	ready     sync.Once
+	pausing   sync.Mutex
 
 	mu         sync.Mutex
 	settled    *sync.Cond // mu; a revocation has been cleared, or the parent has died
@@ -55,6 +60,10 @@ type Child struct {
 	done       int    // jobs
 	enough     int    // jobs after which the child is replaced, 0: any number
 	shown      uint64 // the job that the record describes
+	paused     bool
+	weighed    time.Duration // when its memory was looked at, of the monotonic clock
+	weighing   bool          // it will be again
+	heavy      bool          // and was too much
 	orphaned   bool
 	complained time.Time
 	drained    bool
@@ -95,11 +104,32 @@ func newChild(ctx context.Context, cfg Config, claim inherit.Claim) (*Child, err
 	c.loopCtx, c.cancel = context.WithCancelCause(ctx)
 	c.settled, c.idle = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
 	c.control = os.NewFile(inherit.ControlFD, "control")
+	if err := tree.Subreaper(); err != nil {
+		return nil, err
+	}
+	if err := c.awaitBegin(); err != nil {
+		return nil, err
+	}
 	if err := unix.SetNonblock(inherit.AccessFD, true); err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	c.access = os.NewFile(inherit.AccessFD, "access log")
 	return c, nil
+}
+
+// awaitBegin waits until the parent has set this process's limits and tells which cgroup it has.
+func (c *Child) awaitBegin() error {
+	buf := make([]byte, control.MaxMessage+1)
+	n, err := c.control.Read(buf)
+	if err != nil {
+		return ErrParentGone
+	}
+	m, err := control.Parse(buf[:n])
+	if err != nil || m.Kind != control.Begin {
+		return fmt.Errorf("the parent does not speak this program's language: %q", buf[:min(n, 1)])
+	}
+	c.cgroup = m.Text
+	return nil
 }
 
 // init sets the child up until it can call the main loop.
@@ -134,6 +164,7 @@ func (c *Child) init() (err error) {
 	}
 	go c.listen()
 	go c.eye.run()
+	go new(tree.Reaper).Run(nil)
 	if c.cfg.Dir != "" {
 		if err := os.Chdir(c.cfg.Dir); err != nil {
 			return fmt.Errorf("directory to run in: %w", err)
@@ -164,7 +195,12 @@ func (c *Child) run() int {
 		st := exitFailed
 		// Also when the main loop calls runtime.Goexit. A panic ends the process with its trace and status 2.
 		defer func() { status <- st }()
-		if err := c.cfg.MainLoop(c.loopCtx, c); err != nil && !c.isDraining() {
+		loop := c.cfg.MainLoop
+		if c.kind() == scoreboard.Dequeue {
+			loop = c.cfg.Dequeue.MainLoop
+			c.Ready() // what it waits for is its own affair
+		}
+		if err := loop(c.loopCtx, c); err != nil && !c.isDraining() {
 			fmt.Fprintf(os.Stderr, "main loop failed: %v\n", err)
 			return
 		}
@@ -184,8 +220,9 @@ func (c *Child) run() int {
 		}
 	}
 	if orphaned {
-		endGroup()
+		c.vanish()
 	}
+	c.sweep()
 	return st
 }
 
@@ -215,11 +252,25 @@ func (c *Child) listen() {
 			c.revoke(m)
 		case control.Clear:
 			c.judged(m.Serial)
+		case control.Ping:
+			if c.responds() {
+				c.tell(control.Message{Kind: control.Alive})
+			}
 		case control.Find:
 			c.eye.find(m)
 		}
 	}
 }
+
+// responds reports whether the main loop is where it should be: at work, waiting for work, or in a loop of its own of
+// which nothing is known here.
+func (c *Child) responds() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.accepted.Load() || c.accepts.Load() > 0 || len(c.jobs) > 0 || c.paused || c.drained
+}
+
+func (c *Child) kind() scoreboard.Kind { return scoreboard.Kind(c.claim.Kind) }
 
 // tell sends a message to the parent. An error means that the parent has died, which is noticed elsewhere.
 func (c *Child) tell(m control.Message) { c.control.Write(m.Append(nil)) }
@@ -242,7 +293,7 @@ func (c *Child) Ready() {
 	c.ready.Do(func() {
 		c.mu.Lock()
 		if len(c.jobs) == 0 {
-			c.board.SetState(scoreboard.Idle, time.Now())
+			c.board.SetState(c.rest(), time.Now())
 		}
 		c.mu.Unlock()
 		c.tell(control.Message{Kind: control.Ready})

@@ -52,6 +52,29 @@ type Config struct {
 	// was started. It is entered by Run, so paths that main resolves before Run mean the same in every process.
 	Dir string
 
+	// User and Group are who the children are, by name or number; Group's default is the user's own, and the user's
+	// further groups come with it. Only root can have children that are somebody else: the parent stays root, binds low
+	// ports, and gives each child up to them, with no way back (no capability in any set, and no_new_privs). Anybody else
+	// gets a warning in the log and children like himself, or with RequireRoot an error. Default: who the parent is; as
+	// root that is worth a warning too.
+	User  string
+	Group string
+
+	// Umask is the file mode creation mask of the parent and the children. Default 0o027; negative: the one that the
+	// daemon was started with.
+	Umask int
+
+	// Environ names the environment variables that children and their programs get beside the usual ones (PATH, HOME,
+	// LANG, proxies, BROOD_* and the like): NAME, the begin of names and a star, or NAME=value to set one. "*" lets all
+	// through. Default: none; the log says at the start which ones are held back. LD_*, GODEBUG and GOTRACEBACK pass from
+	// root only if they are named in full.
+	Environ []string
+
+	// Rlimits are limits for each child and its programs, as in limits.conf(5): "nofile=4096", "as=2G", "cpu=60",
+	// "nproc=64:128" (soft and hard), "stack=unlimited". They hold before ChildInit is called. Default: "core=0". A Go
+	// program raises its soft limit of open files to the hard one by itself.
+	Rlimits []string
+
 	// RunDir holds the pidfile, the scoreboard and the control socket; mode 0700, made if missing. Default: /run/NAME for
 	// root, else $XDG_RUNTIME_DIR/NAME, else NAME-UID in the system's temporary directory.
 	RunDir string
@@ -109,6 +132,19 @@ type Config struct {
 	// MaxAge is how long a child serves before it is replaced, up to a tenth less at random. Default: no limit.
 	MaxAge time.Duration
 
+	// MaxMemory is the memory in bytes above which a child is replaced when a job has ended: its share of what it has
+	// mapped (PSS), or all that its cgroup uses where it has one with a memory controller. Looked at once a second at
+	// most, and every ten seconds while jobs run on. Default: no limit.
+	MaxMemory int64
+
+	// HungAfter is how long a child that starts or is idle may give no sign of life until it is killed: one that is
+	// stopped, or whose main loop accepts but does not come back to it. The parent asks for a sign twice in that time. How
+	// long a busy child may be so is for JobTimeout to say. Default: nobody is asked.
+	HungAfter time.Duration
+
+	// Dequeue is work that no client brings, for children of its own kind.
+	Dequeue Dequeue
+
 	// AutoReload says which files make the daemon start a new generation of children when they change: reload.Self() for
 	// the program itself, reload.Dirs for what it reads. Default: none.
 	AutoReload reload.Set
@@ -119,6 +155,10 @@ type Config struct {
 
 	// StartTimeout is how long a child may take from its start until it is ready. Default 10 s.
 	StartTimeout time.Duration
+
+	// Soak is how long the first child of a new generation must serve beside the old ones before the others follow. If it
+	// dies in that time the old generation stays. Default 1 s; negative: no time.
+	Soak time.Duration
 
 	// JobTimeout is how long a job may run. At four fifths of it the log is told; then its context ends, then its process
 	// group gets SIGTERM and then SIGKILL, each after KillGrace, and the child is replaced. A job gets more time by
@@ -185,6 +225,8 @@ const (
 	defaultIdleTimeout   = 60 * time.Second
 	defaultMinChildAge   = 10 * time.Second
 	defaultStartTimeout  = 10 * time.Second
+	defaultSoak          = time.Second
+	defaultUmask         = 0o027
 	defaultDrainTimeout  = 5 * time.Minute
 	defaultStopTimeout   = 30 * time.Second
 	defaultKillGrace     = 2 * time.Second
@@ -213,6 +255,8 @@ func (cfg *Config) complete() error {
 	setDefault(&cfg.Concurrency, 1)
 	setDefault(&cfg.IdleEvery, time.Second)
 	setDefault(&cfg.StartTimeout, defaultStartTimeout)
+	setDefault(&cfg.Soak, defaultSoak)
+	setDefault(&cfg.Umask, defaultUmask)
 	setDefault(&cfg.DrainTimeout, defaultDrainTimeout)
 	setDefault(&cfg.StopTimeout, defaultStopTimeout)
 	setDefault(&cfg.KillGrace, defaultKillGrace)
@@ -222,6 +266,18 @@ func (cfg *Config) complete() error {
 	}
 	if err := cfg.checkSize(); err != nil {
 		return err
+	}
+	if err := cfg.Dequeue.complete(); err != nil {
+		return err
+	}
+	if err := checkEnviron(cfg.Environ); err != nil {
+		return err
+	}
+	if cfg.Umask > 0o777 {
+		return fmt.Errorf("field Umask is %#o: want an octal number up to 0777, or a negative one to leave it alone", cfg.Umask)
+	}
+	if cfg.MaxMemory < 0 {
+		return fmt.Errorf("field MaxMemory is %d: want a number of bytes, or 0 for no limit", cfg.MaxMemory)
 	}
 	if cfg.Concurrency < 1 || cfg.Concurrency > 1<<20 {
 		return fmt.Errorf("field Concurrency is %d: want 1 to %d jobs", cfg.Concurrency, 1<<20)
@@ -233,7 +289,7 @@ func (cfg *Config) complete() error {
 		name string
 		d    time.Duration
 	}{
-		{"MaxAge", cfg.MaxAge}, {"JobTimeout", cfg.JobTimeout}, {"IdleTimeout", cfg.IdleTimeout}, {"IdleEvery", cfg.IdleEvery}, {"StartTimeout", cfg.StartTimeout}, {"DrainTimeout", cfg.DrainTimeout},
+		{"MaxAge", cfg.MaxAge}, {"HungAfter", cfg.HungAfter}, {"JobTimeout", cfg.JobTimeout}, {"IdleTimeout", cfg.IdleTimeout}, {"IdleEvery", cfg.IdleEvery}, {"StartTimeout", cfg.StartTimeout}, {"DrainTimeout", cfg.DrainTimeout},
 		{"StopTimeout", cfg.StopTimeout}, {"LingerTimeout", cfg.LingerTimeout},
 	} {
 		if d.d < 0 {
@@ -289,7 +345,6 @@ func (cfg *Config) complete() error {
 
 // checkSize reports numbers of children that contradict each other.
 func (cfg *Config) checkSize() error {
-	var limit unix.Rlimit
 	switch {
 	case cfg.Pool != Dynamic && cfg.Pool != Static && cfg.Pool != OnDemand:
 		return fmt.Errorf("field Pool is %q: want %q, %q or %q", cfg.Pool, Dynamic, Static, OnDemand)
@@ -302,12 +357,50 @@ func (cfg *Config) checkSize() error {
 	case cfg.MaxSpare != 0 && cfg.MaxSpare < cfg.MinSpare:
 		return fmt.Errorf("field MaxSpare is %d, which is less than MinSpare, %d: the pool would grow and shrink without end",
 			cfg.MaxSpare, cfg.MinSpare)
-	case unix.Getrlimit(unix.RLIMIT_NPROC, &limit) == nil && os.Geteuid() != 0 && limit.Cur < uint64(cfg.MaxChildren):
-		// Root is not bound by it (setrlimit(2)).
-		return fmt.Errorf("field MaxChildren is %d, but this user may only have %d processes: raise the limit (ulimit -u) or lower MaxChildren",
-			cfg.MaxChildren, limit.Cur)
 	}
 	return nil
+}
+
+// What the parent holds open for each child, and for itself.
+const (
+	openPerChild = 6
+	openForSelf  = 64
+)
+
+// fit sees whether the system allows as many children. A number that nobody has asked for is lowered, which the log is
+// told; for one that somebody has asked for the error says what to do.
+func (cfg *Config) fit(otherUser, asked bool) (correction string, err error) {
+	type bound struct {
+		resource int
+		of       string
+		children func(limit uint64) uint64
+	}
+	bounds := []bound{{unix.RLIMIT_NOFILE, "on open files (ulimit -n)", func(limit uint64) uint64 {
+		return max(limit, openForSelf)/openPerChild - openForSelf/openPerChild
+	}}}
+	if os.Geteuid() != 0 || otherUser { // root is not bound by it (setrlimit(2))
+		bounds = append(bounds, bound{unix.RLIMIT_NPROC, "on processes of one user (ulimit -u)", func(limit uint64) uint64 { return limit }})
+	}
+	for _, b := range bounds {
+		var limit unix.Rlimit
+		if unix.Getrlimit(b.resource, &limit) != nil {
+			continue
+		}
+		most := b.children(limit.Cur)
+		switch {
+		case most >= uint64(cfg.MaxChildren):
+		case asked || most < uint64(cfg.Prefork):
+			return "", fmt.Errorf("field MaxChildren is %d, but the limit %s, %d, is enough for %d: raise it or lower MaxChildren",
+				cfg.MaxChildren, b.of, limit.Cur, most)
+		default:
+			cfg.MaxChildren = int(most)
+			correction = fmt.Sprintf("at most %d children: the limit %s is %d", most, b.of, limit.Cur)
+		}
+	}
+	if cfg.MinSpare > cfg.MaxChildren {
+		return "", fmt.Errorf("field MinSpare is %d, but there can be no more than %d children", cfg.MinSpare, cfg.MaxChildren)
+	}
+	return correction, nil
 }
 
 func setDefault[T comparable](field *T, value T) {

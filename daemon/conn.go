@@ -76,6 +76,9 @@ func (conn *Conn) lend(yield func(*Conn) bool) bool {
 
 // accept waits for room for a job and then for a connection on any listener.
 func (c *Child) accept(ctx context.Context, of func(*childListener) kind) (*Conn, error) {
+	c.accepted.Store(true)
+	c.accepts.Add(1)
+	defer c.accepts.Add(-1)
 	c.Ready()
 	for {
 		if err := c.acquire(ctx); err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/netmon"
+	"github.com/brooddaemon/brood/scoreboard"
 )
 
 // An event is something that happened outside the parent's loop. The set is sealed; those marked "for the loop" the
@@ -76,8 +77,15 @@ type (
 		who
 		serial uint64
 	}
-	// spent says that a child has done as many jobs as it may.
-	evSpent struct{ who }
+	// spent says that a child has served its time.
+	evSpent struct {
+		who
+		why string
+	}
+	// alive answers a ping.
+	evAlive struct{ who }
+	// stalled says that the parent itself has not run for a while: it was stopped, or the machine was.
+	evStalled struct{ d time.Duration }
 	// scale moves the number of children that the pool does not go below.
 	evScale struct {
 		n        int
@@ -138,6 +146,8 @@ func (evKnock) isEvent()       {}
 func (evAnswered) isEvent()    {}
 func (evOvertime) isEvent()    {}
 func (evSpent) isEvent()       {}
+func (evAlive) isEvent()       {}
+func (evStalled) isEvent()     {}
 func (evScale) isEvent()       {}
 func (evGone) isEvent()        {}
 func (evVerdict) isEvent()     {}
@@ -155,7 +165,9 @@ type action interface{ isAction() }
 type (
 	actSpawn struct {
 		who
+		kind       scoreboard.Kind
 		generation uint64
+		suspect    bool // the ones before it in this place have failed
 		cause      string
 	}
 	// pin opens the program as it is now, for a new generation; unpin closes it.

@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -22,6 +25,11 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.flag(&cfg.RequireRoot, "require-root", "refuse to start unless root")
 	s.flag(&cfg.Daemonize, "daemonize", "go into the background when every child is ready")
 	s.text(&cfg.Dir, "dir", "`directory` to run in")
+	s.text(&cfg.User, "user", "`user` that the children are, by name or number; only root can set it")
+	s.text(&cfg.Group, "group", "`group` that the children are in, by name or number")
+	s.value((*octal)(&cfg.Umask), "umask", "file mode creation `mask`, octal; -1 keeps the one that is set")
+	s.list(&cfg.Environ, "environ", "environment `variable` that children get: NAME, NAME=value or the begin and *; repeat for more")
+	s.list(&cfg.Rlimits, "rlimits", "`limit` for each child: NAME=VALUE, such as nofile=4096; repeat for more")
 	s.text(&cfg.RunDir, "run-dir", "`directory` of pidfile, scoreboard and control socket")
 	s.text(&cfg.PIDFile, "pid-file", "`file` to lock and to write the parent's pid to")
 	s.text(&cfg.ErrorLog, "error-log", "`file` for messages and the children's output; - is standard error")
@@ -41,6 +49,11 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.time(&cfg.IdleEvery, "idle-every", "`time` between calls of the parent's idle hook")
 	s.number(&cfg.MaxRequests, "max-requests", "`number` of jobs after which a child is replaced; 0 is no limit")
 	s.time(&cfg.MaxAge, "max-age", "`time` after which a child is replaced; 0 is no limit")
+	s.value((*amount)(&cfg.MaxMemory), "max-memory", "memory in `bytes` (K, M, G) above which a child is replaced; 0 is no limit")
+	s.time(&cfg.HungAfter, "hung-after", "`time` without a sign of life after which a child without work is killed; 0: none is asked for")
+	s.number(&cfg.Dequeue.Max, "dequeue-max", "`number` of children with a queue of their own")
+	s.time(&cfg.Dequeue.Every, "dequeue-every", "`time` between starts of children with a queue of their own")
+	s.time(&cfg.Soak, "soak", "`time` that the first child of a new generation serves before the others follow")
 	s.time(&cfg.StartTimeout, "start-timeout", "`time` a child may take until it is ready")
 	s.time(&cfg.JobTimeout, "job-timeout", "`time` a job may run; 0 is no limit")
 	s.time(&cfg.DrainTimeout, "drain-timeout", "`time` an old child may go on with its jobs after a reload")
@@ -72,6 +85,10 @@ func (s *settings) time(p *time.Duration, name, usage string) {
 	s.fs.DurationVar(p, s.named(name), *p, usage)
 }
 
+func (s *settings) value(v flag.Value, name, usage string) {
+	s.fs.Var(v, s.named(name), usage)
+}
+
 func (s *settings) list(p *[]string, name, usage string) {
 	s.fs.Var(&list{values: p}, s.named(name), usage)
 }
@@ -86,8 +103,8 @@ func (s *settings) environment() {
 	for _, flagName := range s.names {
 		f := s.fs.Lookup(flagName)
 		name := "BROOD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		v, ok := os.LookupEnv(name)
-		if !ok {
+		v := os.Getenv(name)
+		if v == "" { // empty is how scripts and unit files say that it is not set
 			continue
 		}
 		if l, isList := f.Value.(*list); isList {
@@ -130,4 +147,47 @@ func (l *list) Set(v string) error {
 	}
 	*l.values = append(*l.values, v)
 	return nil
+}
+
+// An octal is a number that people write in octal.
+type octal int
+
+func (o *octal) String() string {
+	switch {
+	case o == nil || *o == 0:
+		return fmt.Sprintf("%03o", defaultUmask)
+	case *o < 0:
+		return "-1"
+	}
+	return fmt.Sprintf("%03o", int(*o))
+}
+
+func (o *octal) Set(v string) error {
+	n, err := strconv.ParseInt(v, 8, 32)
+	if err != nil || n == 0 {
+		return errors.New("want an octal number, such as 027; for none at all start the daemon under umask 0 and say -1")
+	}
+	*o = octal(n)
+	return nil
+}
+
+// An amount is a number of bytes that people write with a K, M or G behind it.
+type amount int64
+
+func (a *amount) String() string {
+	if a == nil {
+		return "0"
+	}
+	return strconv.FormatInt(int64(*a), 10)
+}
+
+func (a *amount) Set(v string) error {
+	n, err := parseAmount(v)
+	if err == nil && n > math.MaxInt64 {
+		n = 0 // no limit
+	}
+	if err == nil {
+		*a = amount(n)
+	}
+	return err
 }

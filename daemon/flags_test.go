@@ -54,8 +54,11 @@ func TestFlagsCoverConfig(t *testing.T) {
 		name := kebab(field.Name)
 		seen[name] = true
 		given := map[reflect.Kind]string{reflect.Bool: "true", reflect.Int: "42", reflect.Int64: "42s"}[f.Kind()]
-		if given == "" {
+		switch {
+		case given == "":
 			given = "given"
+		case f.Type() == reflect.TypeFor[int64](): // bytes
+			given = "42M"
 		}
 		switch fl := fs.Lookup(name); {
 		case fl == nil:
@@ -66,8 +69,15 @@ func TestFlagsCoverConfig(t *testing.T) {
 			t.Errorf("-%s=%s sets %s to %v", name, given, field.Name, f)
 		}
 	}
-	// Those of LogRotate are named by what they say.
+	// Those of LogRotate are named by what they say; those of Dequeue have the field's name before them.
 	rotate := 0
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[Dequeue]()) {
+		if name := "dequeue-" + kebab(field.Name); textual(reflect.Zero(field.Type)) {
+			if seen[name] = true; fs.Lookup(name) == nil {
+				t.Errorf("Dequeue.%s has no flag -%s", field.Name, name)
+			}
+		}
+	}
 	fs.VisitAll(func(fl *flag.Flag) {
 		switch {
 		case strings.HasPrefix(fl.Name, "log-"):
@@ -165,16 +175,20 @@ func TestFlagsList(t *testing.T) {
 // What the environment says and cannot be read is told, in the way of the flag set.
 func TestFlagsBadEnvironment(t *testing.T) {
 	t.Setenv("BROOD_PREFORK", "many")
-	t.Setenv("BROOD_DAEMONIZE", "")
+	t.Setenv("BROOD_DAEMONIZE", "maybe")
+	t.Setenv("BROOD_MAX_CHILDREN", "") // is not set
 	var out bytes.Buffer
 	cfg := Config{Prefork: 3}
 	fs := flag.NewFlagSet("jobd", flag.ContinueOnError)
 	fs.SetOutput(&out)
 	cfg.Flags(fs)
-	for _, want := range []string{`BROOD_PREFORK="many"`, `BROOD_DAEMONIZE=""`} {
+	for _, want := range []string{`BROOD_PREFORK="many"`, `BROOD_DAEMONIZE="maybe"`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("it says %q, nothing of %s", out.String(), want)
 		}
+	}
+	if strings.Contains(out.String(), "MAX_CHILDREN") {
+		t.Errorf("it says %q of a variable that is empty", out.String())
 	}
 	if cfg.Prefork != 3 {
 		t.Errorf("Prefork has become %d", cfg.Prefork)

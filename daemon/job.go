@@ -103,6 +103,7 @@ func (c *Child) begin(ctx context.Context, conn *Conn, text string, token bool) 
 	j.serial = c.serial
 	c.jobs[j.serial] = j
 	c.finishing++
+	c.weighOn()
 	c.show()
 	ring := c.board.Attention()
 	c.mu.Unlock()
@@ -164,7 +165,9 @@ func (c *Child) end(j *Job, counts bool) {
 	j.cancel(context.Canceled)
 	c.finished()
 	if spent {
-		c.tell(control.Message{Kind: control.Spent})
+		c.tell(control.Message{Kind: control.Spent, Text: "has done as many jobs as it may"})
+	} else if counts {
+		c.weigh()
 	}
 	if j.token {
 		c.release()
@@ -192,7 +195,7 @@ func (c *Child) show() {
 	if oldest == 0 {
 		c.shown = 0
 		c.board.Show(scoreboard.Record{})
-		c.board.SetState(scoreboard.Idle, now)
+		c.board.SetState(c.rest(), now)
 		return
 	}
 	j := c.jobs[oldest]

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/internal/tree"
 )
 
 // orphanGrace is how long a child without work may take to leave once its parent has died.
@@ -40,8 +41,16 @@ func (c *Child) orphan() {
 	c.vanish()
 }
 
+// sweep ends what the jobs of this child have left behind: nobody else knows it as exactly.
+func (c *Child) sweep() {
+	if err := tree.Sweep(); err != nil {
+		fmt.Fprintf(os.Stderr, "cannot end what jobs have left behind: %v\n", err)
+	}
+}
+
 // vanish ends this process and those that its jobs have left behind.
 func (c *Child) vanish() {
+	c.sweep()
 	endGroup()
 	os.Exit(exitFailed)
 }

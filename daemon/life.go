@@ -10,8 +10,9 @@ import (
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
-// spawn starts a child in the first free slot; nil if there is none. Its deadline is set before it is born.
-func (p *pool) spawn(generation uint64, cause string) *member {
+// spawn starts a child in the first free slot; nil if there is none. Its deadline is set before it is born. failures is
+// how often one in its place has failed before it.
+func (p *pool) spawn(kind scoreboard.Kind, generation uint64, cause string, failures int) *member {
 	slot := 0
 	for p.members[slot] != nil {
 		slot++
@@ -21,12 +22,12 @@ func (p *pool) spawn(generation uint64, cause string) *member {
 	}
 	p.life++
 	m := &member{
-		who: who{slot, p.life}, generation: generation, phase: scoreboard.PhaseStarting,
-		deadline: p.now.Add(p.startTimeout), lost: map[uint64]time.Time{},
+		who: who{slot, p.life}, kind: kind, generation: generation, phase: scoreboard.PhaseStarting, failures: failures,
+		deadline: p.now.Add(p.startTimeout), sign: p.now, lost: map[uint64]time.Time{},
 	}
 	p.members[slot] = m
 	p.status.Born++
-	p.do(actSpawn{m.who, generation, cause})
+	p.do(actSpawn{m.who, kind, generation, failures > 0, cause})
 	return m
 }
 
@@ -52,13 +53,15 @@ func (p *pool) ready(w who) {
 		return
 	}
 	p.setPhase(m, scoreboard.PhaseServing, never)
-	m.readyAt, m.idleSince = p.now, p.now
-	if p.maxAge > 0 {
+	m.readyAt, m.idleSince, m.sign = p.now, p.now, p.now
+	if p.maxAge > 0 && m.kind == scoreboard.Serve {
 		m.expires = p.now.Add(less(p.maxAge))
 	}
-	p.log(slog.LevelInfo, m, "child ready")
-	if r := p.roll; r != nil && r.generation == m.generation && r.stage == rollCandidate {
-		r.stage = rollRest
+	if m.failures == 0 || p.mayLog() {
+		p.log(slog.LevelInfo, m, "child ready")
+	}
+	if r := p.roll; r != nil && r.generation == m.generation && r.stage == rollCandidate && m.kind == scoreboard.Serve {
+		r.stage, r.soakUntil = rollSoak, p.now.Add(max(p.soak, 0))
 	}
 }
 
@@ -69,6 +72,9 @@ func less(d time.Duration) time.Duration {
 
 // miss notes why a child is missing, for the record of the one that takes its place.
 func (p *pool) miss(m *member, why string) {
+	if m.kind != scoreboard.Serve {
+		return
+	}
 	p.vacant = append(p.vacant, fmt.Sprintf("replaces %d: %s", m.pid, why))
 }
 
@@ -101,7 +107,9 @@ func (p *pool) kill(m *member, why string) {
 	m.end, m.revoked, m.waiting, m.expires = why, nil, nil, never
 	p.setPhase(m, scoreboard.PhaseKilling, never)
 	p.status.Killed++
-	p.log(slog.LevelWarn, m, "killing child", "cause", why)
+	if m.failed == "" || p.mayLog() {
+		p.log(slog.LevelWarn, m, "killing child", "cause", why)
+	}
 	if m.pid != 0 {
 		p.do(actKill{m.who})
 	}
@@ -134,14 +142,22 @@ func (p *pool) exited(ev evExited) {
 			p.miss(m, m.end)
 		}
 		p.log(slog.LevelInfo, m, "child ended", "cause", m.end, "status", ev.status)
+	case m.kind == scoreboard.Dequeue && ev.status == "exit status 0":
+		p.dequeueEnded(m)
 	default:
 		p.status.Died++
 		p.miss(m, "died, "+ev.status)
-		p.log(slog.LevelWarn, m, "child died", "status", ev.status)
-		switch young := p.now.Sub(m.readyAt) < infancy && ev.status != "signal: killed"; {
-		// A death by SIGKILL comes from outside and says nothing about the code.
-		case young && p.roll != nil && p.roll.generation == m.generation:
-			p.rollFailed(m, fmt.Errorf("child died right after it was ready: %s", ev.status))
+		if p.mayLog() {
+			p.log(slog.LevelWarn, m, "child died", "status", ev.status)
+		}
+		young := p.now.Sub(m.readyAt) < infancy && !fromOutside(ev.status)
+		soaking := p.roll != nil && p.roll.generation == m.generation && p.roll.stage == rollSoak
+		switch {
+		case m.kind == scoreboard.Dequeue && !fromOutside(ev.status):
+			p.dequeueFailed(m, "died, "+ev.status)
+		case m.kind == scoreboard.Dequeue:
+		case soaking || young && p.roll != nil && p.roll.generation == m.generation:
+			p.rollFailed(m, ev.status, fmt.Errorf("child died right after it was ready: %s", ev.status))
 		case young:
 			p.failedPlace(m)
 		default:
@@ -150,17 +166,31 @@ func (p *pool) exited(ev evExited) {
 	}
 }
 
+// fromOutside reports whether a child ended by a signal that somebody sends. That says nothing about the code.
+func fromOutside(status string) bool {
+	switch status {
+	case "signal: killed", "signal: terminated":
+		return true
+	}
+	return false
+}
+
 // startFailed draws the consequences of a child that did not come up.
 func (p *pool) startFailed(m *member, text string) {
 	err := fmt.Errorf("child %s", text)
 	switch {
 	case p.stopping != stopNot || m.end != "" && m.failed == "":
+	case m.kind == scoreboard.Dequeue:
+		p.dequeueFailed(m, text)
 	case p.booting:
 		p.fail(err)
 	case p.roll != nil && p.roll.generation == m.generation:
-		p.rollFailed(m, err)
+		p.rollFailed(m, "", err)
 	default:
 		pl := p.failedPlace(m)
+		if !p.mayLog() {
+			break
+		}
 		p.log(slog.LevelError, m, "child failed to start", "err", text, "failures", pl.failures,
 			"retry", pl.at.Sub(p.now).Round(time.Millisecond))
 	}

@@ -97,8 +97,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 // Close makes Accept return, and this child accept no more on the socket. It stays open for the other children.
 func (l *Listener) Close() error {
 	l.once.Do(func() {
-		close(l.closed)
 		l.hub.c.acceptor.remove(l.source)
+		close(l.closed)
 	})
 	return nil
 }

@@ -18,22 +18,23 @@ import (
 // result.
 type loop struct {
 	*Parent
-	pool      *pool
-	launcher  *readyPipe
-	processes map[int]*process // by slot
-	programs  map[uint64]*program
-	spawner   *spawner
-	hooks     *hooks
-	stops     []evStop // wait for BeforeShutdown
-	shutting  bool     // BeforeShutdown has been called
-	shut      bool     // and has returned, or been given up
-	watch     *watch
-	later     []event           // that acting brought about, to be taken before any other
-	shown     scoreboard.Status // as last written to the board
-	attention scoreboard.Attention
-	knocker   *knocker
-	err       error
-	over      bool
+	pool       *pool
+	launcher   *readyPipe
+	processes  map[int]*process // by slot
+	programs   map[uint64]*program
+	spawner    *spawner
+	hooks      *hooks
+	undertaker *undertaker
+	stops      []evStop // wait for BeforeShutdown
+	shutting   bool     // BeforeShutdown has been called
+	shut       bool     // and has returned, or been given up
+	watch      *watch
+	later      []event           // that acting brought about, to be taken before any other
+	shown      scoreboard.Status // as last written to the board
+	attention  scoreboard.Attention
+	knocker    *knocker
+	err        error
+	over       bool
 }
 
 func newLoop(p *Parent, launcher *readyPipe) *loop {
@@ -46,38 +47,46 @@ func newLoop(p *Parent, launcher *readyPipe) *loop {
 			idleTimeout: p.cfg.IdleTimeout, minChildAge: p.cfg.MinChildAge, maxAge: p.cfg.MaxAge, slots: slots, parallel: parallelStarts(),
 			startTimeout: p.cfg.StartTimeout, drainTimeout: p.cfg.DrainTimeout,
 			stopTimeout: p.cfg.StopTimeout, killGrace: p.cfg.KillGrace,
+			hungAfter: max(p.cfg.HungAfter, 0), soak: max(p.cfg.Soak, 0),
+			dequeueMax: p.cfg.Dequeue.Max, dequeueEvery: p.cfg.Dequeue.Every,
 		}),
 		processes: map[int]*process{}, programs: map[uint64]*program{},
-		spawner: &spawner{p: p, jobs: make(chan spawnJob, slots)},
-		hooks:   newHooks(p),
-		watch:   newWatch(p),
-		knocker: &knocker{p: p, fd: -1},
+		spawner:    &spawner{p: p, jobs: make(chan spawnJob, slots)},
+		hooks:      newHooks(p),
+		undertaker: newUndertaker(p, slots),
+		watch:      newWatch(p),
+		knocker:    &knocker{p: p, fd: -1},
 	}
 }
 
 // run returns when the daemon has stopped: every child has been reaped.
 func (l *loop) run(ctx context.Context) error {
+	bury := func() {}
+	defer func() { bury() }()
 	defer close(l.done)
 	stop, err := l.startSources(ctx)
 	if err != nil {
 		return err
 	}
+	bury = l.undertaker.finish
 	defer stop()
 	l.log.Info("starting", "name", l.cfg.Name, "pid", os.Getpid(), "program", l.program, "run_dir", l.cfg.RunDir)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var ev event = evStart{}
+	wake := never
 	for {
 		now := time.Now()
-		for _, a := range l.pool.step(now, l.prepare(ev)) {
-			l.act(a)
+		if late := now.Sub(wake); wake != never && late > stall {
+			l.act(l.pool.step(now, evStalled{late}))
 		}
+		l.act(l.pool.step(now, l.prepare(ev)))
 		l.show(now)
 		if l.over {
 			return l.err
 		}
 		timer.Stop()
-		if wake := l.pool.wake(); wake != never {
+		if wake = l.pool.wake(); wake != never {
 			timer.Reset(time.Until(wake))
 		}
 		if len(l.later) > 0 {
@@ -129,6 +138,7 @@ func (l *loop) prepare(ev event) event {
 		}
 		delete(l.processes, ev.slot)
 		proc.control.Close()
+		l.undertaker.bury(proc)
 		l.tellExit(proc)
 		return ev
 	case evStop:
@@ -153,11 +163,18 @@ func (l *loop) process(w who) *process {
 	return nil
 }
 
-// act carries out one decision.
-func (l *loop) act(a action) {
+// act carries out what has been decided.
+func (l *loop) act(decided []action) {
+	for _, a := range decided {
+		l.do(a)
+	}
+}
+
+// do carries out one decision.
+func (l *loop) do(a action) {
 	switch a := a.(type) {
 	case actSpawn:
-		l.try(l.board.Bear(a.slot, a.generation, a.cause, time.Now()))
+		l.try(l.board.Bear(a.slot, a.kind, a.generation, a.cause, time.Now()))
 		prog := l.programs[a.generation]
 		prog.users++
 		l.spawner.jobs <- spawnJob{a, prog}
@@ -176,7 +193,7 @@ func (l *loop) act(a action) {
 		l.try(l.board.SetPhase(a.slot, a.phase))
 	case actKill:
 		if proc := l.process(a.who); proc != nil {
-			proc.kill()
+			l.undertaker.kill(proc)
 		}
 	case actTerm:
 		if proc := l.process(a.who); proc != nil {
@@ -268,7 +285,7 @@ func (l *loop) look() event {
 			continue
 		}
 		busy = busy || h.State.Busy()
-		s := seen{who: proc.who, busy: h.State.Busy(), done: h.Done}
+		s := seen{who: proc.who, busy: h.State.Busy() || h.State == scoreboard.Paused, done: h.Done}
 		if h.Deadline != 0 && now > h.Deadline {
 			s.overtime = h.Job
 		}

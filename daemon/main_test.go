@@ -36,6 +36,7 @@ func play(name string) int {
 		return 2
 	}
 	cfg := configure()
+	cfg.Environ = append(cfg.Environ, "*") // what a test sets is for all of them
 	fs := flag.NewFlagSet(name, flag.ExitOnError)
 	cfg.Flags(fs) // a test sets BROOD_PREFORK and so on
 	fs.Parse(nil)

@@ -14,19 +14,25 @@ import (
 	"github.com/brooddaemon/brood/internal/inherit"
 	"github.com/brooddaemon/brood/internal/logs"
 	"github.com/brooddaemon/brood/internal/pidfile"
+	"github.com/brooddaemon/brood/internal/tree"
 	"github.com/brooddaemon/brood/reload"
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
-// maxListeners keeps the descriptors of a child below those of pinned programs.
+// maxListeners is far more than anybody binds on purpose.
 const maxListeners = 256
 
 // A Parent is the daemon's parent process as its hooks see it.
 type Parent struct {
 	cfg      Config
+	asked    bool     // somebody has asked for cfg.MaxChildren
 	environ  []string // for the children
-	program  string   // path of the program, not resolved: a deploy may turn a link
-	startDir string   // children start where the daemon did, so that main does the same in all of them
+	rlimits  []rlimit // for the children
+	identity *identity
+	group    *tree.Group // in which children have groups of their own; nil: they have none
+	self     pidfile.Identity
+	program  string // path of the program, not resolved: a deploy may turn a link
+	startDir string // children start where the daemon did, so that main does the same in all of them
 	log      *slog.Logger
 	childLog *slog.Logger
 	errors   *logs.Writer // nil: Config.Logger takes the messages
@@ -47,8 +53,8 @@ type Parent struct {
 // Logger returns the logger whose lines go to the error log.
 func (p *Parent) Logger() *slog.Logger { return p.log }
 
-// runParent is the life of the parent.
-func runParent(ctx context.Context, cfg Config, claim inherit.Claim, environ []string) error {
+// runParent is the life of the parent. asked says that somebody has asked for MaxChildren.
+func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim, environ []string) error {
 	launcher, err := takeReady(claim)
 	if err == nil {
 		err = inherit.CloseOnExec()
@@ -58,7 +64,7 @@ func runParent(ctx context.Context, cfg Config, claim inherit.Claim, environ []s
 		return err
 	}
 	p := &Parent{
-		cfg: cfg, environ: environ, null: -1, bell: -1,
+		cfg: cfg, asked: asked, environ: environ, null: -1, bell: -1,
 		events: make(chan event, 256), done: make(chan struct{}),
 	}
 	defer p.cleanUp()
@@ -86,11 +92,43 @@ func (p *Parent) begin() (err error) {
 	if p.program, err = reload.Program(); err != nil {
 		return fmt.Errorf("cannot find the running program: %w", err)
 	}
+	if p.self, err = pidfile.Self(); err != nil {
+		return err
+	}
+	if p.rlimits, err = parseRlimits(p.cfg.Rlimits); err != nil {
+		return err
+	}
+	var warning string
+	if p.identity, warning, err = identify(&p.cfg); err != nil {
+		return err
+	}
+	correction, err := p.cfg.fit(p.identity != nil, p.asked)
+	if err != nil {
+		return err
+	}
+	if p.cfg.Umask >= 0 {
+		unix.Umask(p.cfg.Umask)
+	}
 	if err := p.lock(); err != nil {
 		return err
 	}
 	if err := p.openLogs(); err != nil {
 		return err
+	}
+	if warning != "" {
+		p.log.Warn(warning)
+	}
+	if correction != "" {
+		p.log.Warn(correction)
+	}
+	if err := tree.Subreaper(); err != nil {
+		return err
+	}
+	p.findGroup()
+	var left []string
+	p.environ, left = buildEnviron(p.environ, append(p.identity.environ(), p.cfg.Environ...), os.Geteuid() == 0)
+	if len(left) > 0 {
+		p.log.Info("children do not get these environment variables; Config.Environ lets them through", "names", strings.Join(left, " "))
 	}
 	if p.null, err = unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0); err != nil {
 		return fmt.Errorf("%s: %w", os.DevNull, err)
@@ -132,15 +170,12 @@ func (p *Parent) lock() error {
 }
 
 func (p *Parent) createBoard() error {
-	self, err := pidfile.Self()
-	if err != nil {
-		return err
-	}
 	id := scoreboard.Identity{
-		Name: p.cfg.Name, PID: self.PID, Start: self.Start, BootID: self.BootID,
+		Name: p.cfg.Name, PID: p.self.PID, Start: p.self.Start, BootID: p.self.BootID,
 		Program: p.program, PIDFile: p.cfg.PIDFile, ErrorLog: p.cfg.ErrorLog,
 	}
-	p.board, err = scoreboard.Create(filepath.Join(p.cfg.RunDir, control.BoardName), id, slotsFor(p.cfg.MaxChildren))
+	var err error
+	p.board, err = scoreboard.Create(filepath.Join(p.cfg.RunDir, control.BoardName), id, slotsFor(p.cfg.MaxChildren)+2*p.cfg.Dequeue.Max)
 	if err != nil {
 		return err
 	}
@@ -152,6 +187,14 @@ func (p *Parent) createBoard() error {
 // children a reload may have to wait for slots.
 func slotsFor(children int) int {
 	return min(children*(maxDrainingGenerations+2), 2*children+64) + parallelStarts()
+}
+
+// listenersOf are the listeners of children of one kind.
+func (p *Parent) listenersOf(k scoreboard.Kind) []*listener {
+	if k == scoreboard.Dequeue {
+		return nil
+	}
+	return p.listeners
 }
 
 // bindAll binds Config.Listen and gives AfterInit its turn.

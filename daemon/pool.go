@@ -32,6 +32,10 @@ type limits struct {
 	drainTimeout time.Duration
 	stopTimeout  time.Duration
 	killGrace    time.Duration
+	hungAfter    time.Duration // 0: nobody is asked for a sign of life
+	soak         time.Duration // that the first child of a new generation serves before the others follow
+	dequeueMax   int           // children with a queue of their own, 0: none
+	dequeueEvery time.Duration
 }
 
 const (
@@ -46,6 +50,7 @@ const (
 type member struct {
 	who
 	pid        int // 0: being started
+	kind       scoreboard.Kind
 	generation uint64
 	phase      phase
 	deadline   time.Time // of the phase, never: none
@@ -55,6 +60,8 @@ type member struct {
 	done       uint64    // jobs it had done then
 	idleSince  time.Time // as far as has been seen
 	asked      bool      // to leave if it is idle
+	sign       time.Time // of life, the last one
+	pinged     bool      // and has not answered
 	expires    time.Time // never: it may serve as long as it likes
 	end        string    // why it is to end; empty: its exit is unexpected
 	failed     string    // why its start is given up
@@ -96,8 +103,10 @@ type pool struct {
 	scaling    []evScale // wait until the floor is reached
 	vacant     []string  // why children are missing
 	places     []place
-	deaths     float64 // that may happen before one has to wait
-	deathsAt   time.Time
+	dequeue    dequeue
+	lines      ration // of the log, on children that fail
+	unsaid     int    // lines that it did not get
+	deaths     ration // that are made good at once
 	stopping   stopMode
 	stopAt     time.Time
 	err        error // with which the daemon ends
@@ -110,6 +119,8 @@ type pool struct {
 
 func newPool(l limits) *pool {
 	p := &pool{limits: l, members: map[int]*member{}, prints: map[uint64]string{}, booting: true, floor: l.prefork}
+	p.deaths = ration{most: float64(max(deathsAtOnce, 2*l.maxChildren)), rate: deathRate, least: -deathRate * backoffMax.Seconds()}
+	p.lines = ration{most: linesAtOnce, rate: lineRate}
 	if l.mode == OnDemand {
 		p.floor, p.minSpare = 0, 0
 	}
@@ -153,7 +164,13 @@ func (p *pool) step(now time.Time, ev event) []action {
 	case evAnswered:
 		p.answered(ev)
 	case evSpent:
-		p.replace(ev.who, "has done as many jobs as it may")
+		p.replace(ev.who, ev.why)
+	case evAlive:
+		if m := p.find(ev.who); m != nil {
+			m.sign, m.pinged = p.now, false
+		}
+	case evStalled:
+		p.forgive(ev.d)
 	case evScale:
 		p.scale(ev)
 	case evSettled:
@@ -166,6 +183,7 @@ func (p *pool) step(now time.Time, ev event) []action {
 		}
 	}
 	p.timeouts()
+	p.watchSigns()
 	p.resize()
 	p.reconcile()
 	p.trim()
@@ -187,7 +205,12 @@ func (p *pool) wake() time.Time {
 		if m.revoked != nil {
 			earlier(m.revoked.killAt)
 		}
+		earlier(p.signDue(m))
 	}
+	if p.roll != nil {
+		earlier(p.roll.soakUntil)
+	}
+	earlier(p.dequeueDue())
 	earlier(p.stopAt)
 	earlier(p.retryAt())
 	earlier(p.shrinkAt)
@@ -210,11 +233,16 @@ func (p *pool) find(w who) *member {
 	return nil
 }
 
-// count returns the number of members of a generation (0: of any) in one of the phases.
+// in reports whether a member is of a generation (0: of any) and in one of the phases.
+func (m *member) in(generation uint64, phases []phase) bool {
+	return (generation == 0 || m.generation == generation) && slices.Contains(phases, m.phase)
+}
+
+// count returns the number of servers of a generation (0: of any) in one of the phases.
 func (p *pool) count(generation uint64, phases ...phase) int {
 	n := 0
 	for _, m := range p.members {
-		if (generation == 0 || m.generation == generation) && slices.Contains(phases, m.phase) {
+		if m.kind == scoreboard.Serve && m.in(generation, phases) {
 			n++
 		}
 	}
@@ -226,12 +254,17 @@ func (p *pool) count(generation uint64, phases ...phase) int {
 func (p *pool) inOrder(generation uint64, phases ...phase) []*member {
 	var ms []*member
 	for _, m := range p.members {
-		if (generation == 0 || m.generation == generation) && slices.Contains(phases, m.phase) {
+		if m.in(generation, phases) {
 			ms = append(ms, m)
 		}
 	}
 	slices.SortFunc(ms, func(a, b *member) int { return a.slot - b.slot })
 	return ms
+}
+
+// servers is inOrder without those who have a queue of their own.
+func (p *pool) servers(generation uint64, phases ...phase) []*member {
+	return slices.DeleteFunc(p.inOrder(generation, phases...), func(m *member) bool { return m.kind != scoreboard.Serve })
 }
 
 // reconcile brings the pool nearer to what it should be.
@@ -252,6 +285,7 @@ func (p *pool) reconcile() {
 			p.booting = false
 			p.do(actUp{})
 		}
+		p.fillDequeue()
 	}
 }
 

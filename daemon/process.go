@@ -3,7 +3,6 @@ package daemon
 import (
 	"errors"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/internal/tree"
 	"github.com/brooddaemon/brood/netmon"
 )
 
@@ -24,10 +24,12 @@ type process struct {
 	who
 	pid        int
 	generation uint64
+	suspect    bool // the ones before it in its place have failed
 	pidfd      *os.File
 	control    *os.File
 	controlRaw syscall.RawConn
 	output     sync.WaitGroup // ends with the child's output
+	leaf       *tree.Leaf     // its cgroup; nil: it has none of its own
 	said       chan struct{}  // closed when the child has said its last on the control socket
 	words      *words
 	status     syscall.WaitStatus // of a child that has been reaped
@@ -67,7 +69,9 @@ func (proc *process) readControl(p *Parent) {
 		case control.Overtime:
 			p.post(evOvertime{proc.who, m.Serial})
 		case control.Spent:
-			p.post(evSpent{proc.who})
+			p.post(evSpent{proc.who, m.Text})
+		case control.Alive:
+			p.post(evAlive{proc.who})
 		case control.Parting:
 			p.post(evAnswered{proc.who, m.Leaving})
 		case control.Settled:
@@ -107,7 +111,7 @@ func (proc *process) awaitExit(p *Parent) {
 // reap ends what the child has left of its process group, takes its exit status and closes what the parent had of it.
 // The child has exited.
 func (proc *process) reap() (status string) {
-	unix.Kill(-proc.pid, unix.SIGKILL)
+	proc.signal(unix.SIGKILL)
 	ws := &proc.status
 	for {
 		if _, err := syscall.Wait4(proc.pid, ws, 0, nil); err != syscall.EINTR {
@@ -115,14 +119,7 @@ func (proc *process) reap() (status string) {
 		}
 	}
 	proc.pidfd.Close()
-	if ws.Signaled() {
-		status = "signal: " + ws.Signal().String()
-		if ws.CoreDump() {
-			status += " (core dumped)"
-		}
-		return status
-	}
-	return "exit status " + strconv.Itoa(ws.ExitStatus())
+	return describe(*ws)
 }
 
 // lastWords waits for what a dead child said last on its control socket, so that its end is not told before the reason,
@@ -159,8 +156,15 @@ func (proc *process) tell(m control.Message) error {
 	return errors.Join(cerr, err)
 }
 
-// kill ends the child and its process group.
-func (proc *process) kill() { proc.signal(unix.SIGKILL) }
+// signalSelf sends a signal to the child alone. It cannot hit anybody else, also when the child has been reaped.
+func (proc *process) signalSelf(s unix.Signal) error {
+	rc, err := proc.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := rc.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), s, nil, 0) })
+	return errors.Join(cerr, err)
+}
 
 // signal sends a signal to the child's process group.
 func (proc *process) signal(s unix.Signal) { unix.Kill(-proc.pid, s) }

@@ -12,10 +12,6 @@ import (
 	"github.com/brooddaemon/brood/reload"
 )
 
-// programFD is the least descriptor of a pinned program. A child's start moves descriptors to low numbers before it
-// executes the program, which must not be among those overwritten.
-const programFD = 512
-
 // A program is the file that a generation's children are started from. It is opened once, and children execute what
 // was opened: a crash respawns the same bytes, whatever lies at the path by then.
 type program struct {
@@ -31,14 +27,9 @@ func openProgram(path string) (*program, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, programFD)
-	unix.Close(fd)
-	if err != nil {
-		return nil, os.NewSyscallError("fcntl", err)
-	}
-	p := &program{fd: high}
+	p := &program{fd: fd}
 	var st unix.Stat_t
-	if err := unix.Fstat(high, &st); err != nil {
+	if err := unix.Fstat(fd, &st); err != nil {
 		p.close()
 		return nil, os.NewSyscallError("fstat", err)
 	}
@@ -46,7 +37,7 @@ func openProgram(path string) (*program, error) {
 		p.close()
 		return nil, &fs.PathError{Op: "execute", Path: path, Err: unix.EACCES}
 	}
-	print, err := reload.FingerprintOf(p.path())
+	print, err := reload.FingerprintOf(procFD(fd))
 	switch {
 	case err == nil:
 		p.print = print.String()
@@ -59,7 +50,7 @@ func openProgram(path string) (*program, error) {
 	return p, nil
 }
 
-// path leads to the pinned file in this process and in one that it is about to turn into a child.
-func (p *program) path() string { return "/proc/self/fd/" + strconv.Itoa(p.fd) }
+// procFD is a path that leads to what a descriptor of the process that uses it refers to.
+func procFD(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 func (p *program) close() { unix.Close(p.fd) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/brooddaemon/brood/scoreboard"
 )
@@ -16,6 +17,7 @@ const (
 	rollWaiting   rollStage = iota // too many old generations still drain
 	rollPinning                    // the program is being opened
 	rollCandidate                  // one child of the new generation must become ready
+	rollSoak                       // and must not die while it serves beside the old ones
 	rollRest                       // child by child: a new one becomes ready, an old one drains
 )
 
@@ -27,6 +29,7 @@ type roll struct {
 	auto       bool
 	replies    []func(error)
 	failures   int
+	soakUntil  time.Time
 }
 
 var errNoChange = errors.New("the program has not changed")
@@ -82,12 +85,19 @@ func (p *pool) pinned(ev evPinned) {
 		default:
 			r.stage = rollCandidate
 			p.log(slog.LevelInfo, nil, "reload", "cause", r.cause, "generation", r.generation, "program", ev.print)
-			if p.spawn(r.generation, "reload: "+r.cause) == nil {
-				p.rollOver(errors.New("no slot is free: too many children still drain"))
-			}
+			p.tryCandidate()
 		}
 	case ev.generation == p.generation && ev.err != nil:
 		p.fail(ev.err)
+	}
+}
+
+// tryCandidate starts the first child of the new generation.
+func (p *pool) tryCandidate() {
+	r := p.roll
+	r.stage, r.soakUntil = rollCandidate, never
+	if p.spawn(scoreboard.Serve, r.generation, "reload: "+r.cause, r.failures) == nil {
+		p.rollOver(errors.New("no slot is free: too many children still drain"))
 	}
 }
 
@@ -106,11 +116,15 @@ func (p *pool) rollOn() {
 		r.stage = rollPinning
 		p.do(actPin{r.generation})
 	}
+	// One that was asked to end, such as by the policy on lost clients, has shown that it works.
+	if r.stage == rollSoak && (!p.now.Before(r.soakUntil) || p.count(r.generation, phaseStarting, phaseServing) == 0) {
+		r.stage, r.soakUntil = rollRest, never
+	}
 	if r.stage != rollRest {
 		return
 	}
 	serving := p.count(r.generation, scoreboard.PhaseServing)
-	old := p.inOrder(p.generation, scoreboard.PhaseServing)
+	old := p.servers(p.generation, scoreboard.PhaseServing)
 	for len(old) > 0 && serving+len(old) > p.target {
 		p.drain(old[0], "reload: "+r.cause, p.drainTimeout)
 		old = old[1:]
@@ -133,15 +147,21 @@ func (p *pool) drainingGenerations() int {
 }
 
 // rollFailed deals with a child of the new generation that did not come up.
-func (p *pool) rollFailed(m *member, err error) {
+func (p *pool) rollFailed(m *member, status string, err error) {
 	r := p.roll
 	r.failures++
-	if r.stage == rollCandidate || r.failures >= maxRollFailures {
+	switch {
+	case r.stage == rollSoak && fromOutside(status) && r.failures < maxRollFailures:
+		p.tryCandidate()
+		return
+	case r.stage != rollRest || r.failures >= maxRollFailures:
 		p.rollOver(err)
 		return
 	}
 	p.failedPlace(m)
-	p.log(slog.LevelError, m, "child failed to start", "err", err)
+	if p.mayLog() {
+		p.log(slog.LevelError, m, "child failed to start", "err", err)
+	}
 }
 
 // rollOver ends the reload under way: the new generation takes over, or, with an error, leaves and is remembered.
@@ -183,6 +203,9 @@ func (p *pool) rollOver(err error) {
 		why = "reload given up: " + err.Error()
 	}
 	for _, m := range p.inOrder(leaving, scoreboard.PhaseServing) {
+		if m.kind == scoreboard.Dequeue {
+			p.dequeue.next = p.now // one of the new generation takes its place
+		}
 		p.drain(m, why, p.drainTimeout)
 	}
 	for _, m := range p.inOrder(leaving, scoreboard.PhaseStarting) {

@@ -25,6 +25,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if claim.Role == inherit.Child {
 		runChild(ctx, cfg, claim) // exits
 	}
+	asked := cfg.MaxChildren != 0
 	if err := cfg.complete(); err != nil {
 		return launched(claim, err)
 	}
@@ -39,5 +40,5 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		return launch(cfg, environ)
 	}
-	return runParent(ctx, cfg, claim, environ)
+	return runParent(ctx, cfg, asked, claim, environ)
 }

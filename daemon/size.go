@@ -65,7 +65,7 @@ func (p *pool) census(ev evCensus) {
 // start more.
 func (p *pool) spare() int {
 	n := p.count(0, scoreboard.PhaseStarting)
-	for _, m := range p.inOrder(0, scoreboard.PhaseServing) {
+	for _, m := range p.servers(0, scoreboard.PhaseServing) {
 		if !m.busy && !m.asked {
 			n++
 		}
@@ -128,7 +128,7 @@ func (p *pool) maxSpareNow() int {
 // longestIdle returns the child that has been idle for the longest, if that and its age are at least the given ones.
 func (p *pool) longestIdle(idle, age time.Duration) *member {
 	var longest *member
-	for _, m := range p.inOrder(0, scoreboard.PhaseServing) {
+	for _, m := range p.servers(0, scoreboard.PhaseServing) {
 		if m.busy || m.asked || m.idleSince == never || p.now.Sub(m.idleSince) < idle || p.now.Sub(m.readyAt) < age {
 			continue
 		}
@@ -213,7 +213,7 @@ func (p *pool) trim() {
 	if p.mode == Static && p.roll == nil && p.stopping == stopNot && have > p.target {
 		p.shrinkAt = p.now.Add(shrinkEvery)
 		asked := 0
-		for _, m := range p.inOrder(p.generation, scoreboard.PhaseServing) {
+		for _, m := range p.servers(p.generation, scoreboard.PhaseServing) {
 			if m.asked {
 				asked++
 			}

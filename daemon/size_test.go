@@ -199,8 +199,8 @@ func TestPoolReplacesTheOld(t *testing.T) {
 
 	w = worldOf(t, dynamic(Static)).begin()
 	x := w.anyone(1)
-	w.step(evSpent{x})
-	w.step(evSpent{x})
+	w.step(evSpent{x, "test"})
+	w.step(evSpent{x, "test"})
 	w.settle()
 	want(t, "born", w.p.status.Born, 4)
 	want(t, "serving", w.serving(1), 3)

@@ -68,6 +68,8 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 	go l.readBell()
 	go l.serveOperators(operators)
 	go l.spawner.run()
+	go l.undertaker.run()
+	go l.reapStrangers()
 	go l.hooks.run()
 	if l.cfg.IdleLoop != nil {
 		go l.idleLoop()

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/inherit"
 )
 
@@ -28,10 +28,16 @@ type spawnJob struct {
 }
 
 func (s *spawner) run() {
+	// Given up and not returned: the thread is of no use to anybody else, and ends with its goroutine.
+	broken := s.p.prepareThread()
 	for {
 		select {
 		case j := <-s.jobs:
-			proc, err := s.start(j)
+			var proc *process
+			err := broken
+			if err == nil {
+				proc, err = s.start(j)
+			}
 			if err != nil {
 				s.p.post(evSpawnFailed{j.who, err})
 				continue
@@ -96,30 +102,56 @@ func (s *spawner) start(j spawnJob) (_ *process, err error) {
 		inherit.ControlFD: uintptr(theirs), inherit.BoardFD: uintptr(s.p.board.FD()),
 		inherit.BellFD: uintptr(s.p.bell), inherit.AccessFD: writes[2],
 	}
-	for _, l := range s.p.listeners {
+	for _, l := range s.p.listenersOf(j.kind) {
 		files = append(files, uintptr(l.fd))
 	}
+	// The program is the last of them: at its own number another one could be moved over it before it is executed.
+	files = append(files, uintptr(j.program.fd))
 	pidfd := -1
 	attr := &syscall.ProcAttr{
-		Dir: s.p.startDir, Env: s.p.childEnviron(j.who, j.generation), Files: files,
+		Dir: s.p.startDir, Env: s.p.childEnviron(j), Files: files,
 		// A process group of its own, so that the child's programs can be ended with it.
-		Sys: &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd},
+		Sys: &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd, Credential: s.p.identity.credential()},
 	}
-	pid, err := forkExec(j.program.path(), attr)
+	if s.p.identity != nil {
+		attr.Dir = "" // this thread's
+	}
+	leaf := s.p.leaf(j.who)
+	if leaf != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, leaf.FD()
+	}
+	defer func() {
+		if err != nil && leaf != nil {
+			leaf.Remove()
+			leaf.Close()
+		}
+	}()
+	pid, err := forkExec(procFD(len(files)-1), attr)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.p.program, err)
 	}
-	if err := unix.SetNonblock(pidfd, true); err != nil {
-		unix.Kill(pid, unix.SIGKILL)
-		unix.Close(pidfd)
-		return nil, os.NewSyscallError("fcntl", err)
-	}
+	err = os.NewSyscallError("fcntl", unix.SetNonblock(pidfd, true))
 	proc := &process{
-		who: j.who, pid: pid, generation: j.generation,
+		who: j.who, pid: pid, generation: j.generation, suspect: j.suspect,
 		pidfd: os.NewFile(uintptr(pidfd), "pidfd"), control: ctl, words: &words{},
-		said: make(chan struct{}),
+		said: make(chan struct{}), leaf: leaf,
 	}
-	if proc.controlRaw, err = ctl.SyscallConn(); err != nil {
+	if err == nil {
+		proc.controlRaw, err = ctl.SyscallConn()
+	}
+	if err == nil {
+		err = s.p.limit(pid)
+	}
+	if err == nil {
+		m := control.Message{Kind: control.Begin}
+		if leaf != nil {
+			m.Text = leaf.Path()
+		}
+		err = proc.tell(m)
+	}
+	if err != nil {
+		unix.Kill(pid, unix.SIGKILL)
+		proc.reap()
 		return nil, err
 	}
 	proc.output.Add(3)
@@ -137,17 +169,6 @@ func forkExec(path string, attr *syscall.ProcAttr) (int, error) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-}
-
-// childEnviron is the environment of a child: that of the daemon without any marks, and the child's claim.
-func (p *Parent) childEnviron(w who, generation uint64) []string {
-	claim := inherit.Claim{Role: inherit.Child, Slot: w.slot, Generation: generation, Listeners: len(p.listeners)}
-	env := p.environ
-	if os.Getenv("GOMAXPROCS") == "" {
-		claim.Procs = true
-		env = append(env[:len(env):len(env)], "GOMAXPROCS="+strconv.Itoa(p.cfg.procs()))
-	}
-	return append(env[:len(env):len(env)], claim.Environ())
 }
 
 // parallelStarts is how many children may be starting at once. More only make each of them slower.

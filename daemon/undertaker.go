@@ -1,0 +1,172 @@
+package daemon
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/tree"
+)
+
+// buryTime is how long the end of the daemon waits for what its children have left behind to be ended.
+const buryTime = 3 * time.Second
+
+// An undertaker ends children with everything they have started, and what children that ended by themselves have left
+// behind, on a goroutine of its own: it has to look for them in the process table.
+type undertaker struct {
+	p      *Parent
+	kills  chan *process
+	graves chan *process // who has been reaped
+	ended  chan struct{}
+}
+
+func newUndertaker(p *Parent, slots int) *undertaker {
+	// A slot has one process at a time, and each is killed once and reaped once; the loop does not wait.
+	return &undertaker{
+		p: p, kills: make(chan *process, slots), graves: make(chan *process, 4*slots), ended: make(chan struct{}),
+	}
+}
+
+// kill ends a child with its whole tree.
+func (u *undertaker) kill(proc *process) {
+	select {
+	case u.kills <- proc:
+	default:
+		proc.signal(unix.SIGKILL) // it is far behind; what is left the sweep finds
+	}
+}
+
+// bury ends what a child has left behind that has been reaped.
+func (u *undertaker) bury(proc *process) {
+	select {
+	case u.graves <- proc:
+	default:
+		u.p.log.Warn("what a child has left behind is not looked for: too many have ended at once", "slot", proc.slot, "pid", proc.pid)
+	}
+}
+
+// run works until the daemon has ended and nothing is left to do.
+func (u *undertaker) run() {
+	defer close(u.ended)
+	for {
+		select {
+		case proc := <-u.kills:
+			u.killAll(proc)
+		case proc := <-u.graves:
+			u.sweep(proc)
+		case <-u.p.done:
+			for {
+				select {
+				case proc := <-u.graves:
+					u.sweep(proc)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// finish waits until everything is done that was asked for, for a while. The daemon has ended.
+func (u *undertaker) finish() {
+	select {
+	case <-u.ended:
+	case <-time.After(buryTime):
+		u.p.log.Warn("not all that children have left behind has ended", "within", buryTime)
+	}
+}
+
+// killAll ends a child and all those that are to be ended by now: one look at the process table does for all.
+func (u *undertaker) killAll(first *process) {
+	var roots []tree.Root
+	add := func(proc *process) {
+		if proc.leaf != nil {
+			err := proc.leaf.Kill()
+			if err == nil {
+				return
+			}
+			u.p.log.Warn("cannot kill a child's cgroup", "slot", proc.slot, "pid", proc.pid, "err", err)
+		}
+		roots = append(roots, tree.Root{PID: proc.pid, Signal: proc.signalSelf})
+	}
+	add(first)
+	for more := true; more; {
+		select {
+		case proc := <-u.kills:
+			add(proc)
+		default:
+			more = false
+		}
+	}
+	if len(roots) == 0 {
+		return
+	}
+	if err := tree.Kill(roots...); err != nil {
+		u.p.log.Warn("something that children have started may have been left behind", "err", err)
+	}
+}
+
+// sweep ends what a child has left behind.
+func (u *undertaker) sweep(proc *process) {
+	if proc.leaf != nil {
+		if err := proc.leaf.Remove(); err != nil {
+			u.p.log.Warn("cgroup of a child stays", "slot", proc.slot, "pid", proc.pid, "err", err)
+		}
+		proc.leaf.Close()
+		return
+	}
+	if err := tree.Strays(u.p.mark(proc.who)); err != nil {
+		u.p.log.Warn("what a child has left behind may live on", "slot", proc.slot, "pid", proc.pid, "err", err)
+	}
+}
+
+// reapStrangers reaps those who have become this process's children although it has not started them.
+func (p *Parent) reapStrangers() {
+	r := tree.Reaper{Reaped: func(pid int, status syscall.WaitStatus) {
+		p.log.Debug("stranger reaped", "pid", pid, "status", describe(status))
+	}}
+	r.Run(p.done)
+}
+
+// describe says in words how a process has ended.
+func describe(ws syscall.WaitStatus) string {
+	if !ws.Signaled() {
+		return fmt.Sprintf("exit status %d", ws.ExitStatus())
+	}
+	s := "signal: " + ws.Signal().String()
+	if ws.CoreDump() {
+		s += " (core dumped)"
+	}
+	return s
+}
+
+// leafPrefix begins the names of the children's cgroups.
+const leafPrefix = "brood-"
+
+// findGroup finds out whether children can have cgroups of their own.
+func (p *Parent) findGroup() {
+	g, err := tree.Delegated()
+	if err == nil && g != nil {
+		err = g.Clean(leafPrefix)
+	}
+	if err != nil {
+		p.log.Warn("children get no cgroups of their own", "err", err)
+		return
+	}
+	p.group = g
+}
+
+// leaf makes the cgroup of a child; nil if there are none.
+func (p *Parent) leaf(w who) *tree.Leaf {
+	if p.group == nil {
+		return nil
+	}
+	l, err := p.group.Leaf(fmt.Sprintf("%s%d-%d-%d", leafPrefix, p.self.PID, w.slot, w.life))
+	if err != nil {
+		p.log.Warn("a child gets no cgroup of its own", "slot", w.slot, "err", err)
+		return nil
+	}
+	return l
+}
