@@ -39,6 +39,7 @@ var allowed = map[string][]string{
 	"internal/inherit": {"golang.org/x/sys"},
 	"internal/pidfile": {"golang.org/x/sys"},
 	"internal/control": {"golang.org/x/sys"},
+	"internal/tree":    {"golang.org/x/sys"},
 	"internal/logs":    {"golang.org/x/sys", "gopkg.in/natefinch/lumberjack.v2"},
 }
 
@@ -68,7 +69,7 @@ func TestLayers(t *testing.T) {
 		p.check(t)
 	}
 	for _, want := range []string{"scoreboard", "netmon", "reload", "daemon", "daemon/serve", "cmd/brood", "internal/inherit",
-		"internal/pidfile", "internal/logs", "internal/control", "examples/echo", "examples/jobs"} {
+		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "examples/echo", "examples/jobs"} {
 		if !found[want] {
 			t.Errorf("there is no package %s", want)
 		}

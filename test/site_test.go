@@ -48,6 +48,8 @@ func (s *site) environ() []string {
 		"GORACE=" + raceOptions,
 		// As many children as a test asks for, unless it says otherwise.
 		"BROOD_POOL=static",
+		// WORK is how a test knows its processes.
+		"BROOD_SOAK=50ms", "BROOD_ENVIRON=WORK",
 	}
 }
 
