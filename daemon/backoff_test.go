@@ -88,3 +88,49 @@ func TestBackoffOfFailingSpawns(t *testing.T) {
 	w.settle()
 	want(t, "serving", w.serving(1), 3)
 }
+
+// B19: what a crash loop has to say is said, and then only now and then.
+func TestLogOfCrashLoop(t *testing.T) {
+	w := newWorld(t).begin()
+	w.pass(time.Hour)
+	w.lines = nil
+	end := w.now.Add(time.Hour)
+	deaths := 0
+	for w.now.Before(end) { // they live for half a second each, whatever the back-off allows
+		for w.serving(1) > 0 {
+			w.step(evExited{who: w.anyone(1), status: "exit status 1"})
+			deaths++
+		}
+		w.pass(500 * time.Millisecond)
+	}
+	if deaths < 300 {
+		t.Fatalf("only %d deaths in an hour", deaths)
+	}
+	if n := len(w.lines); n > linesAtOnce+3600*lineRate+deaths/10 || n < 200 {
+		t.Errorf("%d lines for %d deaths in an hour", n, deaths)
+	}
+	// The spawns of a crash loop are limited as well: B19.
+	if deaths > 3*(2*60+20) {
+		t.Errorf("%d deaths in an hour", deaths)
+	}
+}
+
+func TestRation(t *testing.T) {
+	at := time.Unix(1e9, 0)
+	r := ration{most: 3, rate: 2, least: -4}
+	for i, wantWait := range []time.Duration{0, 0, 0, 500 * time.Millisecond, time.Second, 1500 * time.Millisecond, 2 * time.Second, 2 * time.Second} {
+		if got := r.take(at); got != wantWait {
+			t.Errorf("number %d waits for %v, want %v", i+1, got, wantWait)
+		}
+	}
+	if r.may(at.Add(2 * time.Second)) {
+		t.Error("one is there although all that came back was owed")
+	}
+	if !r.may(at.Add(3 * time.Second)) {
+		t.Error("none is there after three seconds")
+	}
+	r.take(at.Add(-time.Hour)) // a clock that goes back gives nothing and takes nothing
+	if got := r.take(at.Add(365 * 24 * time.Hour)); got != 0 || r.have != 2 {
+		t.Errorf("after a year it waits for %v and has %v", got, r.have)
+	}
+}

@@ -19,8 +19,8 @@ func (p *pool) signDue(m *member) time.Time {
 	return m.sign.Add(p.hungAfter / 2)
 }
 
-// watchSigns asks children for a sign of life and ends those who give none while they have nothing to do. A busy one
-// is left alone: how long a job may take is for JobTimeout to say.
+// watchSigns asks children for a sign of life and ends those who give none while they have nothing to do, as has just
+// been seen. A busy one is left alone: how long a job may take is for JobTimeout to say.
 func (p *pool) watchSigns() {
 	if p.hungAfter == 0 || p.stopping != stopNot {
 		return

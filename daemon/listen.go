@@ -38,6 +38,9 @@ const (
 	// userTimeout bounds how long sent bytes may stay unacknowledged, in milliseconds (tcp(7)).
 	userTimeout = 150_000
 
+	// orphanTime is how long the children of a parent that was killed may need to let go of its addresses.
+	orphanTime = 3 * time.Second
+
 	// unixMode lets the daemon's group connect.
 	unixMode = 0o660
 )
@@ -178,6 +181,10 @@ func (p *Parent) Listen(network, address string) (net.Addr, error) {
 		return nil, fmt.Errorf("listen on %s: more than %d listeners", address, maxListeners)
 	}
 	l, err := bind(network, address)
+	for end := time.Now().Add(orphanTime); p.unclean && errors.Is(err, unix.EADDRINUSE) && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+		l, err = bind(network, address)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -123,6 +123,10 @@ func (l *loop) prepare(ev event) event {
 		if proc := l.process(ev.who); proc != nil {
 			proc.words.stop()
 		}
+		// It may be busy already: then it has rung, but while it was not known to serve nobody counted it.
+		if h, err := l.board.Look(ev.slot); err == nil && h.State.Busy() {
+			l.later = append(l.later, evRung{})
+		}
 	case evExited:
 		proc := l.process(ev.who)
 		if proc == nil {

@@ -24,6 +24,9 @@ func (proc *process) readOutput(p *Parent, f *os.File, stream string) {
 		if stream == "stderr" {
 			proc.words.add(s)
 		}
+		if proc.suspect && !p.mayPrint() {
+			return
+		}
 		log.Info(s, slog.String("stream", stream))
 	})
 }
@@ -40,6 +43,35 @@ func (proc *process) readAccess(p *Parent, f *os.File) {
 		b = append(logs.AppendEscape(b, line), '\n')
 		p.access.Write(b)
 	})
+}
+
+const (
+	// printAtOnce is how many lines children print at once that take the place of such as have failed; printRate is how many
+	// more each second. Each of them may leave the same trace.
+	printAtOnce = 400
+	printRate   = 4
+)
+
+// prints counts the lines of children whose predecessors have failed. All of them share it.
+type prints struct {
+	mu     sync.Mutex
+	ration ration
+	left   int
+}
+
+// mayPrint reports whether the log takes another line of a child whose predecessors have failed.
+func (p *Parent) mayPrint() bool {
+	p.prints.mu.Lock()
+	defer p.prints.mu.Unlock()
+	if !p.prints.ration.may(time.Now()) {
+		p.prints.left++
+		return false
+	}
+	if n := p.prints.left; n > 0 {
+		p.prints.left = 0
+		p.log.Warn("output of failing children was left out", "lines", n)
+	}
+	return true
 }
 
 // words are what a child said before it was ready, kept for the error if it never becomes so.

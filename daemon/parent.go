@@ -38,6 +38,8 @@ type Parent struct {
 	errors   *logs.Writer // nil: Config.Logger takes the messages
 	access   *logs.Writer // nil: access lines are dropped
 
+	prints     prints
+	unclean    bool // the daemon before this one had no time to clean up
 	pidfiles   []*pidfile.File
 	board      *scoreboard.Board
 	listeners  []*listener
@@ -66,6 +68,7 @@ func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim,
 	p := &Parent{
 		cfg: cfg, asked: asked, environ: environ, null: -1, bell: -1,
 		events: make(chan event, 256), done: make(chan struct{}),
+		prints: prints{ration: ration{most: printAtOnce, rate: printRate}},
 	}
 	defer p.cleanUp()
 	if err = p.begin(); err == nil {
@@ -174,8 +177,10 @@ func (p *Parent) createBoard() error {
 		Name: p.cfg.Name, PID: p.self.PID, Start: p.self.Start, BootID: p.self.BootID,
 		Program: p.program, PIDFile: p.cfg.PIDFile, ErrorLog: p.cfg.ErrorLog,
 	}
-	var err error
-	p.board, err = scoreboard.Create(filepath.Join(p.cfg.RunDir, control.BoardName), id, slotsFor(p.cfg.MaxChildren)+2*p.cfg.Dequeue.Max)
+	path := filepath.Join(p.cfg.RunDir, control.BoardName)
+	_, err := os.Lstat(path)
+	p.unclean = err == nil
+	p.board, err = scoreboard.Create(path, id, slotsFor(p.cfg.MaxChildren)+2*p.cfg.Dequeue.Max)
 	if err != nil {
 		return err
 	}

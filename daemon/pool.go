@@ -159,6 +159,7 @@ func (p *pool) step(now time.Time, ev event) []action {
 		p.verdict(ev)
 	case evCensus:
 		p.census(ev)
+		p.watchSigns()
 	case evKnock:
 		p.armed, p.knocked = false, true
 	case evAnswered:
@@ -183,7 +184,6 @@ func (p *pool) step(now time.Time, ev event) []action {
 		}
 	}
 	p.timeouts()
-	p.watchSigns()
 	p.resize()
 	p.reconcile()
 	p.trim()

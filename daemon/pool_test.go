@@ -24,7 +24,9 @@ type world struct {
 	broken  map[string]bool // fingerprints whose children exit at once
 	frozen  bool            // children do not obey
 	told    []string
+	lines   []string // of the log
 	killed  []who
+	refused int // to leave
 	up      bool
 	armed   bool
 	done    bool
@@ -34,6 +36,8 @@ type world struct {
 
 type kid struct {
 	pid        int
+	kind       scoreboard.Kind
+	deaf       bool // does not answer pings
 	generation uint64
 	ready      bool
 	draining   bool
@@ -86,15 +90,21 @@ func (w *world) act(a action) {
 		if _, ok := w.pinned[a.generation]; !ok {
 			w.t.Fatalf("spawn from generation %d, whose program is closed", a.generation)
 		}
-		w.alive[a.who] = &kid{pid: 1000 + a.life, generation: a.generation}
+		w.alive[a.who] = &kid{pid: 1000 + a.life, kind: a.kind, generation: a.generation}
 		w.queue = append(w.queue, evSpawned{who: a.who, pid: 1000 + a.life})
 	case actArm:
 		w.armed = true
 	case actTell:
 		if k := w.alive[a.who]; k != nil && a.msg.Kind == control.Leave {
 			leaves := !k.busy && !w.frozen
+			if !leaves {
+				w.refused++
+			}
 			k.draining = k.draining || leaves
 			w.queue = append(w.queue, evAnswered{a.who, leaves})
+		}
+		if k := w.alive[a.who]; k != nil && a.msg.Kind == control.Ping && !k.deaf && !w.frozen {
+			w.queue = append(w.queue, evAlive{a.who})
 		}
 		w.told = append(w.told, fmt.Sprintf("%c", a.msg.Kind))
 		if k := w.alive[a.who]; k != nil && (a.msg.Kind == control.Drain || a.msg.Kind == control.Quit) {
@@ -113,6 +123,8 @@ func (w *world) act(a action) {
 		delete(w.alive, a.who)
 	case actReply:
 		a.reply(a.err)
+	case actLog:
+		w.lines = append(w.lines, a.msg)
 	case actUp:
 		w.up = true
 	case actDone:
@@ -187,14 +199,14 @@ func (w *world) pass(d time.Duration) {
 		wake := w.p.wake()
 		if wake == never || wake.After(end) {
 			w.now = end
-			w.step(evTick{})
+			w.look()
 			w.settle()
 			return
 		}
 		if wake.After(w.now) {
 			w.now = wake
 		}
-		w.step(evTick{})
+		w.look()
 	}
 	w.t.Fatalf("the pool wakes without end")
 }

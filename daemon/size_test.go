@@ -21,7 +21,7 @@ func (w *world) look() {
 // work makes n idle children busy and returns how many there were.
 func (w *world) work(n int) int {
 	did := 0
-	for _, m := range w.p.inOrder(0, scoreboard.PhaseServing) {
+	for _, m := range w.p.servers(0, scoreboard.PhaseServing) {
 		if k := w.alive[m.who]; !k.busy && !k.draining && did < n {
 			k.busy, did = true, did+1
 			k.done++

@@ -57,12 +57,15 @@ func printTable(s *scoreboard.Snapshot, running bool, now time.Time, out io.Writ
 		fmt.Fprintf(out, ", listening on %s", logs.Escape(s.Listen))
 	}
 	fmt.Fprintln(out)
-	done := s.Done
+	done, dequeue := s.Done, 0
 	for _, c := range s.Children {
 		done += c.Done
+		if c.Kind == scoreboard.Dequeue {
+			dequeue++
+		}
 	}
-	fmt.Fprintf(out, "children %d of %d wanted, %d born, %d died, %d killed; jobs done %d, clients lost %d\n",
-		len(s.Children), s.Want, s.Born, s.Died, s.Killed, done, s.Lost)
+	fmt.Fprintf(out, "children %d of %d wanted%s, %d born, %d died, %d killed; jobs done %d, clients lost %d\n",
+		len(s.Children)-dequeue, s.Want, beside(dequeue), s.Born, s.Died, s.Killed, done, s.Lost)
 	if !s.ReloadAt.IsZero() {
 		result := "done"
 		if !s.ReloadOK {
@@ -72,7 +75,7 @@ func printTable(s *scoreboard.Snapshot, running bool, now time.Time, out io.Writ
 	}
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SLOT\tPID\tGEN\tSTATE\tSINCE\tDONE\tJOB\tCLIENT\tWHAT\tBORN\tBECAUSE")
+	fmt.Fprintln(w, "SLOT\tPID\tKIND\tGEN\tSTATE\tSINCE\tDONE\tJOB\tCLIENT\tWHAT\tBORN\tBECAUSE")
 	for _, c := range s.Children {
 		job, client, what := "-", "-", "-"
 		switch {
@@ -84,7 +87,7 @@ func printTable(s *scoreboard.Snapshot, running bool, now time.Time, out io.Writ
 		if c.Running > 1 {
 			what += fmt.Sprintf(" (and %d more)", c.Running-1)
 		}
-		fmt.Fprintf(w, "%d\t%d\t%d\t%c %s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", c.Slot, c.PID, c.Generation, letter(c.State), c.State,
+		fmt.Fprintf(w, "%d\t%d\t%s\t%d\t%c %s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", c.Slot, c.PID, c.Kind, c.Generation, letter(c.State), c.State,
 			age(now, c.Since), c.Done, job, orDash(client), orDash(what), age(now, c.Born), logs.Escape(c.Cause))
 	}
 	w.Flush()
@@ -96,6 +99,14 @@ func letter(s scoreboard.State) rune {
 		return '?'
 	}
 	return rune(s)
+}
+
+// beside tells of the children that have a queue of their own, if there are any.
+func beside(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d dequeue", n)
 }
 
 func orDash(s string) string {
