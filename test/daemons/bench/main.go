@@ -1,0 +1,94 @@
+// Bench is what the benchmarks measure: a daemon and, in the same file, the programs it is measured against. One file has
+// one initialisation and one set of text pages, so what is left of a difference is the toolkit's.
+//
+//	bench [FLAG...]   the daemon
+//	bench bare        says that it is ready and accepts on the listener it was given, without the toolkit
+//	bench plain       net/http with a goroutine for each request, in one process; says where it listens
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/brooddaemon/brood/daemon"
+	"github.com/brooddaemon/brood/daemon/serve"
+	"github.com/brooddaemon/brood/reload"
+)
+
+// listenFD is where bare finds its listener.
+const listenFD = 3
+
+func main() {
+	mode := ""
+	if len(os.Args) > 1 {
+		mode = os.Args[1]
+	}
+	var err error
+	switch mode {
+	case "bare":
+		err = bare()
+	case "plain":
+		err = plain()
+	default:
+		err = serveJobs()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func serveJobs() error {
+	cfg := daemon.Config{
+		Name:       "bench",
+		MainLoop:   serve.HTTP(&http.Server{Handler: handler()}),
+		AutoReload: reload.Self(), // as daemons have it
+	}
+	cfg.Flags(flag.CommandLine)
+	flag.Parse()
+	return daemon.Run(context.Background(), cfg)
+}
+
+func bare() error {
+	ln, err := net.FileListener(os.NewFile(listenFD, "listener"))
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		c.Close()
+	}
+}
+
+func plain() error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Println(ln.Addr())
+	return http.Serve(ln, handler())
+}
+
+// handler sleeps for as long as it is asked to: /?for=1s.
+func handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if text := r.FormValue("for"); text != "" {
+			d, err := time.ParseDuration(text)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			time.Sleep(d)
+		}
+		fmt.Fprintln(w, os.Getpid())
+	})
+}
