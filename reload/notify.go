@@ -16,6 +16,7 @@ type kernel struct {
 	notify  func() (*fsnotify.Watcher, error)
 	add     func(w *fsnotify.Watcher, dir string) error
 	writers func(path string) writing
+	alarm   func() *alarm // nil: Go timers do for long waits, too
 }
 
 var linux = kernel{

@@ -44,7 +44,11 @@ type Watcher struct {
 // duration. Failing to get inotify is no error but a warning in the Logger; the files are polled then. Open takes as long as
 // walking the trees and hashing up to 128 MiB of them, and all of Files. One goroutine works until Close
 // (and a small one inside fsnotify, and one that reads its errors).
-func Open(s Set) (*Watcher, error) { return open(s, linux) }
+func Open(s Set) (*Watcher, error) {
+	k := linux
+	k.alarm = newAlarm
+	return open(s, k)
+}
 
 func open(s Set, k kernel) (*Watcher, error) {
 	p, err := s.plan()
@@ -102,12 +106,23 @@ type loop struct {
 	told   bool      // that a file is still open for writing
 }
 
+// longWait is the least wait that is left to an alarm.
+const longWait = time.Second
+
 func (l *loop) run() {
 	defer l.note.stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var long *alarm
+	if l.note.kernel.alarm != nil {
+		long = l.note.kernel.alarm()
+		defer long.close()
+	}
 	for {
-		timer.Reset(l.wait(time.Now()))
+		timer.Stop()
+		if wait := l.wait(time.Now()); wait < longWait || !long.set(wait) {
+			timer.Reset(wait)
+		}
 		select {
 		case <-l.ctx.Done():
 			return
@@ -116,6 +131,9 @@ func (l *loop) run() {
 		case err := <-l.note.errs:
 			l.failed(err)
 		case <-timer.C:
+			l.drain()
+			l.tick(time.Now())
+		case <-long.fired():
 			l.drain()
 			l.tick(time.Now())
 		}
