@@ -21,6 +21,10 @@ const (
 	// many more each second. A pool in which all of them die again and again is not worth a processor.
 	deathsAtOnce = 64
 	deathRate    = 1.0
+	// failuresAtOnce is how many children that have failed to start, or died in their infancy, are tried again without
+	// delay, failureRate how many more each second: what a crash loop may cost, however many children take part.
+	failuresAtOnce = 32
+	failureRate    = 3.0
 
 	// linesAtOnce is how many lines about children that fail the log takes at once, lineRate how many more each second:
 	// a crash loop must not fill a disk, and its first lines say what there is to say.
@@ -73,7 +77,7 @@ func (p *pool) failedPlace(m *member) place {
 		n = 1
 	}
 	pl := place{p.now, n}
-	wait := p.deaths.take(p.now)
+	wait := p.failed.take(p.now)
 	if n > 1 {
 		d := min(backoffFirst<<min(n-2, 10), backoffMax)
 		wait = max(wait, d-d/5+time.Duration(rand.Int64N(int64(d/5*2))))

@@ -107,6 +107,7 @@ type pool struct {
 	lines      ration // of the log, on children that fail
 	unsaid     int    // lines that it did not get
 	deaths     ration // that are made good at once
+	failed     ration // starts that are tried again at once
 	stopping   stopMode
 	stopAt     time.Time
 	err        error // with which the daemon ends
@@ -120,6 +121,7 @@ type pool struct {
 func newPool(l limits) *pool {
 	p := &pool{limits: l, members: map[int]*member{}, prints: map[uint64]string{}, booting: true, floor: l.prefork}
 	p.deaths = ration{most: float64(max(deathsAtOnce, 2*l.maxChildren)), rate: deathRate, least: -deathRate * backoffMax.Seconds()}
+	p.failed = ration{most: failuresAtOnce, rate: failureRate, least: -failureRate * backoffMax.Seconds()}
 	p.lines = ration{most: linesAtOnce, rate: lineRate}
 	if l.mode == OnDemand {
 		p.floor, p.minSpare = 0, 0

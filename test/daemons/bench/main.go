@@ -49,8 +49,21 @@ func serveJobs() error {
 		MainLoop:   serve.HTTP(&http.Server{Handler: handler()}),
 		AutoReload: reload.Self(), // as daemons have it
 	}
+	crash := flag.String("crash", "", "`file` that, when it is there, makes every new child crash")
+	after := flag.Duration("crash-after", 0, "how long after its start; 0: before it is ready")
 	cfg.Flags(flag.CommandLine)
 	flag.Parse()
+	cfg.ChildInit = func(*daemon.Child) error {
+		_, err := os.Stat(*crash)
+		switch {
+		case err != nil:
+		case *after == 0:
+			panic("crash")
+		default:
+			time.AfterFunc(*after, func() { panic("crash") })
+		}
+		return nil
+	}
 	return daemon.Run(context.Background(), cfg)
 }
 
