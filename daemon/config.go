@@ -161,7 +161,7 @@ type Config struct {
 	Soak time.Duration
 
 	// JobTimeout is how long a job may run. At four fifths of it the log is told; then its context ends, then its process
-	// group gets SIGTERM and then SIGKILL, each after KillGrace, and the child is replaced. A job gets more time by
+	// group gets SIGTERM, and then all that it has started SIGKILL, each after KillGrace, and the child is replaced. A job gets more time by
 	// Job.Extend. Default: no limit.
 	JobTimeout time.Duration
 

@@ -33,7 +33,7 @@ const (
 	// Cancel ends the job's context. The child lives on.
 	Cancel
 	// Kill ends the job's context and the child: the child exits as soon as the job has come to its end, and after
-	// Config.KillGrace it is killed with its whole process group. A job that has ended by itself in the meantime saves
+	// Config.KillGrace it is killed with everything it has started. A job that has ended by itself in the meantime saves
 	// its child: the next job is never hit.
 	Kill
 )
