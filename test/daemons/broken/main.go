@@ -33,6 +33,9 @@ const slowInit = 300 * time.Millisecond
 // lateDeath is how long a child with the defect late lives.
 const lateDeath = 10 * time.Millisecond
 
+// laterDeath is how long one with the defect later does: long enough for all the others to be replaced meanwhile.
+const laterDeath = 300 * time.Millisecond
+
 func main() {
 	if defect == "exit" {
 		fmt.Fprintln(os.Stderr, "broken: this build ends at once")
@@ -100,8 +103,11 @@ func (b *broken) loop(ctx context.Context, c *daemon.Child, how string) error {
 	case "loop-return", "loop-error", "loop-panic", "loop-goexit", "loop-exit":
 		return finish(how[len("loop-"):])
 	}
-	if defect == "late" {
+	switch defect {
+	case "late":
 		time.AfterFunc(lateDeath, func() { os.Exit(9) })
+	case "later":
+		time.AfterFunc(laterDeath, func() { os.Exit(9) })
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", b.hello)
