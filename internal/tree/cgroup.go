@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// removal is how long Remove waits for the processes in a group to end.
+const removal = time.Second
+
 // A Group is a control group (cgroups(7), version 2) in which this process may make others. What is started in a group
 // cannot leave it without the right to write to another one, however often it forks.
 type Group struct {
@@ -21,9 +24,9 @@ type Group struct {
 
 // Delegated returns the cgroup v2 that this process is in, or nil if there is none or it is not ours to divide.
 //
-// It is ours if systemd says so (Delegate=yes sets the extended attribute user.delegate or trusted.delegate,
-// systemd's CGROUP_DELEGATION document), or if we are not root and it belongs to us. That root may write everywhere does not make it ours: on
-// a host with systemd only systemd may. It needs cgroup.kill, which came with Linux 5.14.
+// It is ours if systemd says so (Delegate=yes sets the extended attribute user.delegate or trusted.delegate, systemd's
+// CGROUP_DELEGATION document), or if we are not root and it belongs to us. That root may write everywhere does not make
+// it ours: on a host with systemd only systemd may. It needs cgroup.kill, which came with Linux 5.14.
 func Delegated() (*Group, error) {
 	dir, err := theProc.cgroup()
 	if err != nil {
@@ -48,15 +51,18 @@ func markedDelegated(dir string) bool {
 	return false
 }
 
-// owned reports whether a cgroup was given to a user. He needs its cgroup.procs too: to move a process from the group itself into one
-// below it takes the right to write there (cgroups(7), delegation containment).
+// owned reports whether a cgroup was given to a user. He needs its cgroup.procs too: to move a process from the group
+// itself into one below it takes the right to write there (cgroups(7), delegation containment).
 func owned(dir string, euid int) bool {
 	if euid == 0 {
 		return false
 	}
 	for _, name := range []string{dir, dir + "/cgroup.procs"} {
 		var st unix.Stat_t
-		if unix.Stat(name, &st) != nil || int(st.Uid) != euid || unix.Faccessat(unix.AT_FDCWD, name, unix.W_OK, unix.AT_EACCESS) != nil {
+		if unix.Stat(name, &st) != nil || int(st.Uid) != euid {
+			return false
+		}
+		if unix.Faccessat(unix.AT_FDCWD, name, unix.W_OK, unix.AT_EACCESS) != nil { // mounted read-only, as in most containers
 			return false
 		}
 	}
@@ -72,7 +78,9 @@ func (g *Group) Leaf(name string) (*Leaf, error) {
 	if err := os.Mkdir(path, 0o755); err != nil {
 		return nil, fmt.Errorf("make cgroup: %w", err)
 	}
-	fd, err := ignoringEINTR(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
+	fd, err := ignoringEINTR(func() (int, error) {
+		return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
 		unix.Rmdir(path)
 		return nil, fmt.Errorf("open cgroup %s: %w", path, err)
@@ -109,13 +117,16 @@ type Leaf struct {
 // Path returns its directory.
 func (l *Leaf) Path() string { return l.path }
 
-// FD returns the descriptor of its directory, for the CgroupFD of syscall.SysProcAttr with UseCgroupFD. The leaf keeps it.
+// FD returns the descriptor of its directory, for the CgroupFD of syscall.SysProcAttr with UseCgroupFD. The leaf keeps
+// it.
 func (l *Leaf) FD() int { return l.fd }
 
-// Kill sends SIGKILL to every process in the leaf and in the groups below it, in one step: no fork gets away. A leaf that is
-// removed has none.
+// Kill sends SIGKILL to every process in the leaf and in the groups below it, in one step: no fork gets away. A leaf
+// that is removed has none.
 func (l *Leaf) Kill() error {
-	fd, err := ignoringEINTR(func() (int, error) { return unix.Openat(l.fd, "cgroup.kill", unix.O_WRONLY|unix.O_CLOEXEC, 0) })
+	fd, err := ignoringEINTR(func() (int, error) {
+		return unix.Openat(l.fd, "cgroup.kill", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	})
 	if err == nil {
 		_, err = ignoringEINTR(func() (int, error) { return unix.Write(fd, []byte("1")) })
 		unix.Close(fd)
@@ -126,13 +137,13 @@ func (l *Leaf) Kill() error {
 	return nil
 }
 
-// Remove kills what is in the leaf and removes it, with the groups that somebody has made below it. It waits, for at most
-// a second, until the last process has ended. It may be called again, also after a success.
+// Remove kills what is in the leaf and removes it, with the groups that somebody has made below it. It waits, for at
+// most a second, until the last process has ended. It may be called again, also after a success.
 func (l *Leaf) Remove() error {
 	if err := l.Kill(); err != nil {
 		return err
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(removal)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		err := removeGroup(l.path)
 		if err != unix.EBUSY {
@@ -142,7 +153,7 @@ func (l *Leaf) Remove() error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("remove cgroup %s: its processes have not ended within %v: %w", l.path, patience, err)
+			return fmt.Errorf("remove cgroup %s: its processes have not ended within %v: %w", l.path, removal, err)
 		}
 		time.Sleep(pause)
 	}

@@ -170,7 +170,7 @@ func TestLeafBusy(t *testing.T) {
 	if err := wrong.Remove(); !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), l.path) {
 		t.Errorf("got %v, want EBUSY and the path", err)
 	}
-	if d := time.Since(begin); d < patience || d > 3*patience {
+	if d := time.Since(begin); d < removal || d > 20*removal {
 		t.Errorf("it took %v", d)
 	}
 	if err := errors.Join(l.Remove(), other.Remove()); err != nil {

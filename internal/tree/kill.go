@@ -5,37 +5,36 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// patience is how long a tree is tried to be brought to rest. Stopping takes milliseconds; only a machine out of breath or
-	// a fork bomb needs more.
-	patience = time.Second
+// patience is how long a tree is tried to be brought to rest. Stopping takes milliseconds; only a machine out of breath
+// or a fork bomb needs more. The tests, which bring the machine out of breath, have more of it.
+var patience = time.Second
 
-	// maxHeld is how many pidfds a hunt keeps open. A fork bomb must not take the descriptors that the rest of this process
-	// needs; what comes after that is known by its number and start time.
-	maxHeld = 256
-)
+// maxHeld is how many pidfds a hunt keeps open. A fork bomb must not take the descriptors that the rest of this process
+// needs; what comes after that is known by its number and start time.
+const maxHeld = 256
 
 // A Root is the process at the top of a tree.
 type Root struct {
 	// PID is its process id.
 	PID int
 
-	// Signal sends it a signal, or 0 to ask whether it is still there, through a pidfd or in another way that cannot reach
-	// somebody else who has got the same number meanwhile. An error other than unix.EPERM means that it is gone.
+	// Signal sends it a signal, or 0 to ask whether it is still there, through a pidfd or in another way that cannot
+	// reach somebody else who has got the same number meanwhile. An error other than unix.EPERM means that it is gone.
 	Signal func(unix.Signal) error
 }
 
-// Kill ends the roots and all that is below them: whatever session or process group it is in, whatever signals it ignores.
+// Kill ends the roots and all that is below them: whatever session or process group it is in, whatever signals it
+// ignores.
 //
-// All is stopped first, so that nothing can fork while it is killed. It takes a few milliseconds; after a second without
-// success what is known is killed and the error says so. The error also tells who could not be signalled. When it returns,
-// the signals are sent, but the processes may still be about to end, and somebody has to reap them (see [Reaper]).
+// All is stopped first, so that nothing can fork while it is killed. It takes a few milliseconds; after a second
+// without success what is known is killed and the error says so. The error also tells who could not be signalled. When
+// it returns, the signals are sent, but the processes may still be about to end, and somebody has to reap them (see
+// [Reaper]).
 func Kill(roots ...Root) error { return newHunt(theProc, tableOf(theProc)).kill(roots) }
 
 // A hunt is one attempt to end trees.
@@ -48,6 +47,7 @@ type hunt struct {
 	all      []*member // parents before their children
 	known    map[int]*member
 	dead     map[int]uint64 // zombies: number and start time
+	quiet    int            // looks in a row that have brought nothing
 	room     int            // how many more pidfds may be kept open
 	errs     []error
 }
@@ -68,7 +68,15 @@ type member struct {
 }
 
 func newHunt(p proc, t table) *hunt {
-	return &hunt{proc: p, table: t, self: os.Getpid(), limit: patience, room: maxHeld, known: make(map[int]*member), dead: make(map[int]uint64)}
+	return &hunt{
+		proc:  p,
+		table: t,
+		self:  os.Getpid(),
+		limit: patience,
+		room:  maxHeld,
+		known: make(map[int]*member),
+		dead:  make(map[int]uint64),
+	}
 }
 
 func (h *hunt) kill(roots []Root) (err error) {
@@ -80,8 +88,8 @@ func (h *hunt) kill(roots []Root) (err error) {
 	return nil
 }
 
-// end kills who is known and returns what has gone wrong. It is deferred: whatever happens, and be it a panic in a root's
-// Signal, nobody may stay stopped for ever.
+// end kills who is known and returns what has gone wrong. It is deferred: whatever happens, and be it a panic in a
+// root's Signal, nobody may stay stopped for ever.
 func (h *hunt) end() error {
 	h.signalAll(unix.SIGKILL)
 	for _, m := range h.all {
@@ -93,8 +101,8 @@ func (h *hunt) end() error {
 	return errors.Join(h.errs...)
 }
 
-// signalAll signals everybody, children before their parents, so that no child is handed on to a new parent on the way. Those
-// who are gone are asked too: it costs nothing, and to be wrong about them would leave somebody stopped.
+// signalAll signals everybody, children before their parents, so that no child is handed on to a new parent on the way.
+// Those who are gone are asked too: it costs nothing, and to be wrong about them would leave somebody stopped.
 func (h *hunt) signalAll(s unix.Signal) {
 	for i := len(h.all) - 1; i >= 0; i-- {
 		if m := h.all[i]; !m.base {
@@ -122,158 +130,6 @@ func (h *hunt) addRoot(r *Root) {
 	if h.signal(m, 0) {
 		h.errs = append(h.errs, fmt.Errorf("what is below process %d is not known: %w", r.PID, err))
 	}
-}
-
-// stopAll looks for processes and stops them until there are no more.
-func (h *hunt) stopAll() {
-	h.deadline = time.Now().Add(h.limit)
-	pause := time.Millisecond
-	for quiet := 0; ; {
-		rest, err := h.round()
-		if rest && err == nil {
-			quiet++
-		} else {
-			quiet = 0
-		}
-		// The first look that brings nothing may have been taken while somebody was between two parents, or have missed
-		// one in a list that changed under it.
-		if quiet == 2 {
-			return
-		}
-		if time.Now().After(h.deadline) {
-			h.errs = append(h.errs, fmt.Errorf("%d processes do not come to rest within %v; those that are known were killed",
-				len(h.all), h.limit), err)
-			return
-		}
-		time.Sleep(pause)
-		pause = min(2*pause, 20*time.Millisecond)
-	}
-}
-
-// round looks once below everybody who is known and stops who is new. It reports whether there was nobody new and all
-// were at rest.
-func (h *hunt) round() (rest bool, err error) {
-	if err := h.look(); err != nil {
-		return false, err
-	}
-	rest = true
-	for i := 0; i < len(h.all); i++ { // it grows
-		m := h.all[i]
-		if h.known[m.pid] != m {
-			continue
-		}
-		if there, err := h.is(m); err != nil {
-			return false, err
-		} else if !there {
-			delete(h.known, m.pid)
-			rest = false
-			continue
-		}
-		tids, err := h.tasks(m.pid)
-		if errors.Is(err, fs.ErrNotExist) {
-			rest = false
-			continue
-		}
-		if err != nil {
-			return false, err
-		}
-		// The children are asked for after the state: one who is at rest gets no more of them.
-		if !m.base && !m.deaf {
-			still, err := h.atRest(m.pid, tids)
-			if err != nil {
-				return false, err
-			}
-			rest = rest && still
-		}
-		found, err := h.chase(m, tids)
-		if err != nil {
-			return false, err
-		}
-		rest = rest && !found
-	}
-	return rest, nil
-}
-
-// chase stops the children of a member that are not known yet, and reports whether there were any.
-//
-// It asks again at once as long as there are: a program that goes on by forking and dying is always the newest child of the
-// subreaper, for a fraction of a millisecond. Coming round to it after all the others would never catch it. For the same
-// reason the newest, who is the last in the list, is stopped first.
-func (h *hunt) chase(m *member, tids []int) (found bool, err error) {
-	fresh := make(map[int]bool) // zombies seen in this chase; a number does not come back that soon
-	for again := true; again && time.Now().Before(h.deadline); {
-		children, err := h.children(m.pid, tids)
-		if err != nil {
-			return false, err
-		}
-		again = false
-		for _, pid := range slices.Backward(children) {
-			if h.known[pid] != nil || pid == h.self || fresh[pid] {
-				continue
-			}
-			before := h.dead[pid]
-			if err := h.add(identity{pid: pid}, m); err != nil {
-				return false, err
-			}
-			if h.known[pid] != nil {
-				again, found = true, true
-				continue
-			}
-			// A zombie that was none at the last look may have left somebody behind.
-			fresh[pid] = true
-			if start := h.dead[pid]; start == 0 || start != before {
-				again, found = true, true
-			}
-		}
-	}
-	return found, nil
-}
-
-// add stops a child of parent. If the number is nobody's or somebody else's now, it does nothing. A start of 0 is any.
-func (h *hunt) add(id identity, parent *member) error {
-	m := &member{identity: id, pidfd: -1}
-	if h.room > 0 {
-		fd, err := unix.PidfdOpen(id.pid, 0)
-		if err == unix.ESRCH {
-			return nil
-		}
-		if err == nil { // else by number: there are no descriptors left, or a sandbox does not know the call
-			m.pidfd = fd
-			h.room--
-		}
-	}
-	stopped, err := h.stopChild(m, parent)
-	if stopped {
-		h.all = append(h.all, m)
-		h.known[m.pid] = m
-		return nil
-	}
-	if m.pidfd >= 0 {
-		unix.Close(m.pidfd)
-		h.room++
-	}
-	return err
-}
-
-// stopChild stops m, whose pidfd is open, if it is a child of parent.
-func (h *hunt) stopChild(m, parent *member) (bool, error) {
-	s, err := h.stat(m.pid)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil || s.ppid != parent.pid || m.start != 0 && m.start != s.start {
-		return false, err
-	}
-	if s.ended() {
-		h.dead[m.pid] = s.start
-		return false, nil
-	}
-	// The parent is asked last: as it is still itself, its number was its own all the time.
-	if there, err := h.is(parent); !there {
-		return false, err
-	}
-	m.start = s.start
-	return h.signal(m, unix.SIGSTOP), nil
 }
 
 // is reports whether the number of a member is still its own. An unreaped zombie keeps its number.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -85,42 +84,6 @@ func TestKillStopped(t *testing.T) {
 	tok.wantNone(t)
 }
 
-// B16: what forks all the time, and what lives on by forking and dying, is caught.
-func TestKillForkBomb(t *testing.T) {
-	// Most of the 200 wait, since the machine is not the test's alone, and the others end by themselves some time, if the
-	// test fails.
-	const hop = `n=0; hop() { n=$((n+1)); [ $n -gt 5000 ] || hop & }
-`
-	const bomb = `n=0
-loop() { while [ $n -lt 5000 ]; do n=$((n+1)); (sleep 0 & :); done; }
-i=0
-while [ $i -lt 60 ]; do
-	sleep 1000 &
-	(setsid sleep 1000 & sleep 1000; :) &
-	i=$((i+1))
-done
-HOPS
-loop &
-setsid sh -c 'n=0; while [ $n -lt 5000 ]; do n=$((n+1)); setsid sh -c "sleep 0 & :"; done' &
-loop; sleep 1000; :`
-	for name, newTable := range tables() {
-		t.Run(name, func(t *testing.T) {
-			tok := newToken(t)
-			hops := "hop; hop; setsid sh -c '" + hop + "hop'"
-			if _, scans := newTable().(*scan); scans {
-				hops = "" // reading all of /proc takes longer than a hop
-			}
-			c := tok.role(t, "job", []string{hop + strings.Replace(bomb, "HOPS", hops, 1)})
-			c.says(t, "ready")
-			until(t, "the bomb has gone off", func() bool { return len(tok.alive(t)) >= 200 })
-			if err := newHunt(theProc, newTable()).kill([]Root{c.root()}); err != nil {
-				t.Error(err)
-			}
-			tok.wantNone(t)
-		})
-	}
-}
-
 // More members than pidfds that may be kept.
 func TestKillByNumber(t *testing.T) {
 	for _, room := range []int{0, 3} {
@@ -143,8 +106,8 @@ func TestKillNoStranger(t *testing.T) {
 	}
 	tok.wantNone(t)
 	s, err := theProc.stat(bystander.Process.Pid)
-	if err != nil || s.state != 'S' {
-		t.Errorf("a stranger is in state %q (%v), want S", s.state, err)
+	if err != nil || halted(s) {
+		t.Errorf("a stranger is in state %q (%v)", s.state, err)
 	}
 }
 
@@ -167,7 +130,16 @@ func TestKillReusedNumber(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	h.add(identity{pid: former.pid}, &member{identity: identity{os.Getpid(), 1}})
+	// Nor does it believe that somebody is a child who is not.
+	self, err := h.base()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []identity{{children[0], 0}, {c.Process.Pid, s.start - 1}} {
+		if err := h.add(id, self); err != nil {
+			t.Error(err)
+		}
+	}
 	if len(h.all) > 0 {
 		t.Errorf("%d strangers were stopped", len(h.all))
 	}
@@ -187,10 +159,10 @@ func TestKillGoneRoot(t *testing.T) {
 	if err := Kill(Root{bystander.Process.Pid, gone}); err != nil {
 		t.Error(err)
 	}
-	if d := time.Since(begin); d > patience/2 {
+	if d := time.Since(begin); d > patience/4 {
 		t.Errorf("it took %v to find that there is nobody", d)
 	}
-	if s, err := theProc.stat(bystander.Process.Pid); err != nil || s.state == 'T' {
+	if s, err := theProc.stat(bystander.Process.Pid); err != nil || halted(s) {
 		t.Errorf("who has got the number is in state %q (%v)", s.state, err)
 	}
 }
@@ -208,25 +180,6 @@ func TestKillDeafRoot(t *testing.T) {
 	until(t, "only the root is left", func() bool { return slices.Equal(tok.alive(t), []int{r.PID}) })
 }
 
-// What does not come to rest is killed in the end, and the error says so.
-func TestKillRestless(t *testing.T) {
-	tok := newToken(t)
-	c := startFamily(t, tok)
-	r := c.root()
-	r.Signal = func(s unix.Signal) error {
-		if s == unix.SIGSTOP {
-			return nil
-		}
-		return c.Process.Signal(s)
-	}
-	h := newHunt(theProc, tableOf(theProc))
-	h.limit = 100 * time.Millisecond
-	if err := h.kill([]Root{r}); err == nil || !strings.Contains(err.Error(), "rest") {
-		t.Errorf("got %v, want that they do not come to rest", err)
-	}
-	tok.wantNone(t)
-}
-
 // A caller's panic leaves nobody stopped.
 func TestKillPanic(t *testing.T) {
 	tok := newToken(t)
@@ -235,9 +188,10 @@ func TestKillPanic(t *testing.T) {
 		defer func() { recover() }()
 		Kill(a.root(), Root{start(t, b.command("sleep", "1000")).Process.Pid, func(unix.Signal) error { panic("test") }})
 	}()
-	if s, err := a.Process.Wait(); err != nil || s.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		t.Errorf("the first root ended with %v (%v), want SIGKILL", s, err)
-	}
+	until(t, "the first root has ended", func() bool {
+		s, err := theProc.stat(a.Process.Pid)
+		return err == nil && s.ended()
+	})
 }
 
 func countFds(t *testing.T) int {

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// roleVar tells a re-executed test binary what to be. What a subreaper is given, and what a reaper takes, concerns its whole
-// process, so every such test has one of its own.
+// roleVar tells a re-executed test binary what to be. What a subreaper is given, and what a reaper takes, concerns its
+// whole process, so every such test has one of its own.
 const roleVar = "TREE_TEST_ROLE"
 
 var roles = map[string]func(args []string) error{
@@ -34,6 +34,7 @@ var roles = map[string]func(args []string) error{
 }
 
 func TestMain(m *testing.M) {
+	patience = 20 * time.Second
 	if role, ok := roles[os.Getenv(roleVar)]; ok {
 		os.Unsetenv(roleVar)
 		if err := role(os.Args[1:]); err != nil {
@@ -118,7 +119,8 @@ func (tok token) named(t testing.TB, name string) int {
 	return n
 }
 
-// wantNone fails the test unless all who carry the token end. Who hops from process to process may slip through one look.
+// wantNone fails the test unless all who carry the token end. Who hops from process to process may slip through one
+// look.
 func (tok token) wantNone(t testing.TB) {
 	t.Helper()
 	none := 0
@@ -222,3 +224,6 @@ func poll(cond func() bool) error {
 	}
 	return nil
 }
+
+// halted reports whether a process is stopped or has ended. Anything else may be seen of a busy machine's sleeper.
+func halted(s status) bool { return strings.ContainsRune("TtZXx", rune(s.state)) }

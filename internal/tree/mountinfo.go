@@ -63,8 +63,8 @@ func unifiedPath(b []byte) (string, bool) {
 }
 
 // cgroupDirs returns where the cgroup with the given path can be seen, in the order of /proc/PID/mountinfo
-// (proc_pid_mountinfo(5)). A mount may show a part of the hierarchy only: then its root, field 4, is the path of that part.
-// Both are seen from the cgroup namespace; what lies outside of it begins with "/.." and cannot be found by name.
+// (proc_pid_mountinfo(5)). A mount may show a part of the hierarchy only: then its root, field 4, is the path of that
+// part. Both are seen from the cgroup namespace; what lies outside of it begins with "/.." and cannot be found by name.
 func cgroupDirs(info []byte, path string) []string {
 	var dirs []string
 	for line := range bytes.Lines(info) {

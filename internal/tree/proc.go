@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,9 +27,9 @@ type status struct {
 
 var errMalformed = errors.New("malformed stat line")
 
-// parseStat reads the text of /proc/PID/stat (proc_pid_stat(5)). Field 2 is the name in parentheses, which the process may
-// choose: it can hold blanks, newlines and parentheses. So fields are counted from the last ')', after which only numbers and
-// the state follow.
+// parseStat reads the text of /proc/PID/stat (proc_pid_stat(5)). Field 2 is the name in parentheses, which the process
+// may choose: it can hold blanks, newlines and parentheses. So fields are counted from the last ')', after which only
+// numbers and the state follow.
 func parseStat(b []byte) (status, error) {
 	const first, state, ppid, threads, start = 3, 3, 4, 20, 22
 	end := bytes.LastIndexByte(b, ')')
@@ -36,7 +37,7 @@ func parseStat(b []byte) (status, error) {
 		return status{}, errMalformed
 	}
 	fields := bytes.Fields(b[end+1:])
-	if len(fields) <= start-first || len(fields[state-first]) != 1 {
+	if len(fields) <= start-first || len(fields[state-first]) != 1 || !unicode.IsLetter(rune(fields[state-first][0])) {
 		return status{}, errMalformed
 	}
 	parent, err1 := strconv.ParseInt(string(fields[ppid-first]), 10, 32)
@@ -58,8 +59,8 @@ func (s status) ended() bool { return s.over() && s.alone }
 
 func (s status) over() bool { return s.state == 'Z' || s.state == 'X' || s.state == 'x' }
 
-// atRest reports whether a thread that has been sent SIGSTOP can do nothing any more. D counts as rest, because the parent of a
-// vfork(2) sleeps that way until its child, which is stopped too, is killed.
+// atRest reports whether a thread that has been sent SIGSTOP can do nothing any more. D counts as rest, because the
+// parent of a vfork(2) sleeps that way until its child, which is stopped too, is killed.
 func (s status) atRest() bool {
 	return s.over() || s.state == 'T' || s.state == 't' || s.state == 'D'
 }

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// ripe is how long a zombie has to be one before it is taken. Code that forks and waits without a pidfd has that long.
+	// ripe is how long a zombie has to be one before it is taken. Code that forks and waits without a pidfd has that
+	// long.
 	ripe = time.Second
 
 	// slowest is the longest time between two looks at zombies that somebody else is to reap.
@@ -19,8 +20,8 @@ const (
 )
 
 // A Reaper reaps the children of this process that nobody in it waits for: those that it has got as a subreaper or as
-// process 1. It never takes the exit status of a process that was started with package os or os/exec, or of any other that
-// this process holds a pidfd of, and gives those who fork without one a second to wait for their child.
+// process 1. It never takes the exit status of a process that was started with package os or os/exec, or of any other
+// that this process holds a pidfd of, and gives those who fork without one a second to wait for their child.
 //
 // The zero value is ready for use.
 type Reaper struct {
@@ -77,8 +78,8 @@ func (r *Reaper) look(now time.Time) time.Duration {
 		r.pause = 0
 		return 0
 	}
-	// The others are somebody's. They usually end with a signal for another child or with nothing at all to do for us, but a pidfd can be
-	// closed without a wait, and that makes no signal.
+	// The others are somebody's. They usually end with a signal for another child or with nothing at all to do for us,
+	// but a pidfd can be closed without a wait, and that makes no signal.
 	r.pause = min(max(2*r.pause, ripe), slowest)
 	return r.pause
 }
@@ -125,7 +126,7 @@ func (r *Reaper) reap(p proc, now time.Time) (young bool, err error) {
 			seen[id] = since
 			young = true
 		case !r.take(id.pid):
-			seen[id] = since // only its first thread has ended
+			seen[id] = since // somebody traces it
 		}
 	}
 	r.seen = seen

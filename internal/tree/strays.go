@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// Strays ends, as [Kill] does, the trees of those children of this process that it has not started itself and that carry
-// mark, a whole NAME=value, in their environment. They are what a child has left behind that was started with that mark and
-// has ended without a [Sweep]: this process has to be a subreaper or process 1 to get them.
+// Strays ends, as [Kill] does, the trees of those children of this process that it has not started itself and that
+// carry mark, a whole NAME=value, in their environment. They are what a child has left behind that was started with
+// that mark and has ended without a [Sweep]: this process has to be a subreaper or process 1 to get them.
 //
-// A child is its own if it holds a pidfd of it. The mark should be unique among all processes of the host, since a program
-// started by somebody else's job inherits that one's mark. Who has no mark is left alone.
+// A child is its own if it holds a pidfd of it. The mark should be unique among all processes of the host, since a
+// program started by somebody else's job inherits that one's mark. Who has no mark is left alone.
 func Strays(mark string) error {
 	t := tableOf(theProc)
 	done := make(map[identity]bool)
@@ -54,8 +54,8 @@ func (p proc) strays(t table, mark string, done map[identity]bool) ([]identity, 
 	if len(found) == 0 {
 		return nil, nil
 	}
-	// This is the last question: a new child of our own shows the mark only after it has begun to run, and then its pidfd is
-	// there. Asked before, it might not be yet.
+	// This is the last question: a new child of our own shows the mark only after it has begun to run, and then its
+	// pidfd is there. Asked before, it might not be yet.
 	held, err := p.held()
 	if err != nil {
 		return nil, err
@@ -74,13 +74,14 @@ func (p proc) strays(t table, mark string, done map[identity]bool) ([]identity, 
 func (h *hunt) killChildren(ids []identity) (err error) {
 	defer func() { err = h.end() }()
 	self, err := h.base()
-	for _, id := range ids {
-		if err == nil {
-			err = h.add(id, self)
-		}
-	}
 	if err != nil {
 		h.errs = append(h.errs, err)
+		return nil
+	}
+	for _, id := range ids {
+		if err := h.add(id, self); err != nil {
+			h.errs = append(h.errs, fmt.Errorf("stop stray %d: %w", id.pid, err))
+		}
 	}
 	h.stopAll()
 	return nil

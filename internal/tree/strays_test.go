@@ -67,8 +67,8 @@ func straysRole(args []string) error {
 		}
 	}
 	for _, name := range kept {
-		if s, err := theProc.stat(pids[name]); err != nil || s.state != 'S' {
-			return fmt.Errorf("%s is in state %q (%v), want S", name, s.state, err)
+		if s, err := theProc.stat(pids[name]); err != nil || halted(s) {
+			return fmt.Errorf("%s is in state %q (%v)", name, s.state, err)
 		}
 	}
 	own.Process.Signal(syscall.SIGTERM)

@@ -13,11 +13,14 @@ func TestSweep(t *testing.T) {
 	tok := newToken(t)
 	c := tok.role(t, "sweep", []string{family})
 	c.says(t, "ready")
-	until(t, "the family is complete", func() bool { return tok.named(t, "sleep") >= sleepers })
+	until(t, "all run", func() bool { return tok.named(t, "sleep") == sleepers+2*restarters })
 	fmt.Fprintln(c.stdin, "go")
 	c.succeeds(t)
 	tok.wantNone(t)
 }
+
+// restarters is how many jobs start their program again whenever it has ended.
+const restarters = 4
 
 func sweepRole(args []string) error {
 	if err := Subreaper(); err != nil {
@@ -26,10 +29,10 @@ func sweepRole(args []string) error {
 	if err := exec.Command("sh", "-c", args[0]).Start(); err != nil {
 		return err
 	}
-	for range 4 {
+	for range restarters {
 		go func() {
 			for {
-				exec.Command("sh", "-c", "sleep 0.01 & setsid sleep 0.01 &").Run()
+				exec.Command("sh", "-c", "setsid sleep 1000 & sleep 1000; :").Run()
 			}
 		}()
 	}

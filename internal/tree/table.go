@@ -12,8 +12,8 @@ import (
 type table interface {
 	// look is called before a round of questions.
 	look() error
-	// children returns the ids of the children of a process with the given threads. The answer may be old or incomplete: a
-	// program that forks is faster than any reader.
+	// children returns the ids of the children of a process with the given threads. The answer may be old or
+	// incomplete: a program that forks is faster than any reader.
 	children(pid int, tids []int) ([]int, error)
 }
 
@@ -27,8 +27,8 @@ func tableOf(p proc) table {
 	return &scan{proc: p}
 }
 
-// lists is a table that reads the kernel's own lists of children: its cost is that of the tree, not of the host. A list may
-// miss somebody if others in it end while it is read (proc_tid_children(5)).
+// lists is a table that reads the kernel's own lists of children: its cost is that of the tree, not of the host. A list
+// may miss somebody if others in it end while it is read (proc_tid_children(5)).
 type lists struct{ proc }
 
 func (l lists) look() error { return nil }
