@@ -137,6 +137,13 @@ func (c *Child) init() (err error) {
 	if err := c.cfg.complete(); err != nil {
 		return err
 	}
+	limits, err := parseRlimits(c.cfg.Rlimits)
+	if err == nil {
+		err = limit(0, limits)
+	}
+	if err != nil {
+		return err
+	}
 	if c.board, err = scoreboard.Attach(inherit.BoardFD, c.claim.Slot); err != nil {
 		return err
 	}

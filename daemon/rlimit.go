@@ -82,11 +82,15 @@ func parseAmount(s string) (uint64, error) {
 	return v << shift, nil
 }
 
-// limit sets the limits of a child that waits to be told to begin.
-func (p *Parent) limit(pid int) error {
-	for _, l := range p.rlimits {
+// limit sets limits of a process, 0: this one.
+//
+// The parent does so for a child that waits to be told to begin, because a child that is not root any more cannot raise
+// anything, and then the child itself, because a root that lacks CAP_SYS_RESOURCE, as in many containers, may not touch
+// other users' processes (prlimit(2)). The last one to try has to succeed.
+func limit(pid int, limits []rlimit) error {
+	for _, l := range limits {
 		if err := unix.Prlimit(pid, l.resource, &l.Rlimit, nil); err != nil {
-			return fmt.Errorf("cannot set limit %s: %w", l.name, os.NewSyscallError("prlimit", err))
+			return fmt.Errorf("cannot set limit %s of children: %w", l.name, os.NewSyscallError("prlimit", err))
 		}
 	}
 	return nil

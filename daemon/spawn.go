@@ -140,9 +140,8 @@ func (s *spawner) start(j spawnJob) (_ *process, err error) {
 		proc.controlRaw, err = ctl.SyscallConn()
 	}
 	if err == nil {
-		err = s.p.limit(pid)
-	}
-	if err == nil {
+		// Of no consequence if it fails: the child does it again.
+		limit(pid, s.p.rlimits)
 		m := control.Message{Kind: control.Begin}
 		if leaf != nil {
 			m.Text = leaf.Path()

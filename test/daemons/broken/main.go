@@ -42,7 +42,7 @@ func main() {
 		os.Exit(7)
 	}
 	how := flag.String("break", "", "what goes wrong: init-error, init-panic, init-hang, init-slow, init-stairs, loop-silent, loop-return, "+
-		"loop-error, loop-panic, loop-goexit, loop-exit, after-init")
+		"loop-error, loop-panic, loop-goexit, loop-exit, after-init, after-init-hang")
 	auto := flag.Bool("auto", false, "reload when the program changes")
 	gone := flag.String("gone", "kill", "what happens to the job of a lost client: kill or cancel")
 	b := &broken{end: make(chan string, 1)}
@@ -52,8 +52,11 @@ func main() {
 		ChildInit:          func(c *daemon.Child) error { return b.init(c, *how) },
 		MainLoop:           func(ctx context.Context, c *daemon.Child) error { return b.loop(ctx, c, *how) },
 		AfterInit: func(*daemon.Parent) error {
-			if *how == "after-init" {
+			switch *how {
+			case "after-init":
 				return errors.New("this hook fails")
+			case "after-init-hang":
+				time.Sleep(time.Hour)
 			}
 			return nil
 		},
