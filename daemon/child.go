@@ -203,7 +203,7 @@ func (c *Child) run() int {
 		// Also when the main loop calls runtime.Goexit. A panic ends the process with its trace and status 2.
 		defer func() { status <- st }()
 		loop := c.cfg.MainLoop
-		if c.kind() == scoreboard.Dequeue {
+		if c.Dequeue() {
 			loop = c.cfg.Dequeue.MainLoop
 			c.Ready() // what it waits for is its own affair
 		}
@@ -287,6 +287,9 @@ func (c *Child) Slot() int { return c.claim.Slot }
 
 // Generation returns the version of the code that this child runs, counted from 1.
 func (c *Child) Generation() uint64 { return c.claim.Generation }
+
+// Dequeue reports whether this child is one of those of Config.Dequeue: it has a queue of its own and accepts nothing.
+func (c *Child) Dequeue() bool { return c.kind() == scoreboard.Dequeue }
 
 // Concurrency returns the number of jobs that this child runs at once.
 func (c *Child) Concurrency() int { return c.cfg.Concurrency }

@@ -188,8 +188,8 @@ type Config struct {
 	// before the first child starts. Bind sockets here with Parent.Listen. An error ends the start.
 	AfterInit func(p *Parent) error
 
-	// BeforeSpawn is called in the parent before each child is started, on the goroutine that starts children: the child
-	// waits for it. An error means that the child cannot be started.
+	// BeforeSpawn is called in the parent before each child is started, on a goroutine of its own: this child and all that
+	// are to be started after it wait for it. An error means that the child cannot be started.
 	BeforeSpawn func(p *Parent, slot int, generation uint64) error
 
 	// ChildInit is called in each child before MainLoop. An error or a panic means that the child cannot start.

@@ -324,7 +324,7 @@ func (p *pool) describe() {
 		s.State = "starting"
 	case p.roll != nil:
 		s.State, s.Rolling = "reloading", p.roll.generation
-	case p.retryAt() != never:
+	case p.retryAt() != never, p.dequeue.failures > 1:
 		s.State = "degraded"
 	default:
 		s.State = "serving"

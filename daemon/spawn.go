@@ -54,7 +54,12 @@ func (s *spawner) run() {
 // shared listeners into blocking mode.
 func (s *spawner) start(j spawnJob) (_ *process, err error) {
 	if hook := s.p.cfg.BeforeSpawn; hook != nil {
-		if err := s.p.attempt("BeforeSpawn", func() error { return hook(s.p, j.slot, j.generation) }); err != nil {
+		// Not on this thread, which has given up what a program that the hook runs may need.
+		done := make(chan error, 1)
+		go func() {
+			done <- s.p.attempt("BeforeSpawn", func() error { return hook(s.p, j.slot, j.generation) })
+		}()
+		if err := <-done; err != nil {
 			return nil, err
 		}
 	}
