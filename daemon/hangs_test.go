@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -51,4 +52,23 @@ func TestHooksQueueFull(t *testing.T) {
 	if h.do("ChildExit", func() {}) || !strings.Contains(log.String(), "hook is far behind") {
 		t.Errorf("one too many is taken; the log says %q", log.String())
 	}
+}
+
+// One that ends its goroutine does not take the others with it.
+func TestHookGoexit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		p := &Parent{log: slog.New(slog.NewTextHandler(&log, nil)), done: make(chan struct{})}
+		h := newHooks(p)
+		go h.run()
+		called := false
+		h.do("ChildExit", runtime.Goexit)
+		h.do("AllReady", func() { called = true })
+		synctest.Wait()
+		close(p.done)
+		synctest.Wait()
+		if want := `msg="hook failed" hook=ChildExit err="it has ended its goroutine"`; !called || !strings.Contains(log.String(), want) {
+			t.Errorf("the next one was called: %v; the log says %s", called, log.String())
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -53,15 +54,28 @@ func (h *hooks) do(name string, f func()) bool {
 }
 
 func (h *hooks) run() {
+	var running string
+	defer func() {
+		select {
+		case <-h.p.done:
+		default:
+			h.p.log.Error("hook failed", "hook", running, "err", errGoexit)
+			go h.run()
+		}
+	}()
 	for {
 		select {
 		case c := <-h.calls:
+			running = c.name
 			h.p.attempt(c.name, func() error { c.f(); return nil })
 		case <-h.p.done:
 			return
 		}
 	}
 }
+
+// errGoexit is what is wrong with a hook that calls runtime.Goexit.
+var errGoexit = errors.New("it has ended its goroutine")
 
 // attempt calls a hook; what goes wrong with it, its error, its panic, or that it hangs, is logged with its name.
 func (p *Parent) attempt(name string, f func() error) error {

@@ -57,7 +57,9 @@ func (s *spawner) start(j spawnJob) (_ *process, err error) {
 		// Not on this thread, which has given up what a program that the hook runs may need.
 		done := make(chan error, 1)
 		go func() {
-			done <- s.p.attempt("BeforeSpawn", func() error { return hook(s.p, j.slot, j.generation) })
+			err := errGoexit
+			defer func() { done <- err }()
+			err = s.p.attempt("BeforeSpawn", func() error { return hook(s.p, j.slot, j.generation) })
 		}()
 		if err := <-done; err != nil {
 			return nil, err
