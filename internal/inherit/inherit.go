@@ -94,6 +94,10 @@ func parse(s string) (Claim, error) {
 	case role == "child" && len(n) == 6 && n[0] == proto:
 		return Claim{Role: Child, Slot: int(n[1]), Generation: n[2], Listeners: int(n[3]), Procs: n[4] == 1, Kind: n[5]}, nil
 	}
+	if (role == "parent" || role == "child") && len(n) > 1 && n[0] != proto {
+		return Claim{}, fmt.Errorf("the parent is of another version of this toolkit (environment variable %s=%q): stop and start the daemon "+
+			"instead of reloading it; if no daemon has started this program, it %w", Var, s, errClaim)
+	}
 	return Claim{}, fmt.Errorf("environment variable %s=%q %w", Var, s, errClaim)
 }
 

@@ -88,16 +88,16 @@ func (g *Group) Leaf(name string) (*Leaf, error) {
 	return &Leaf{path: path, fd: fd}, nil
 }
 
-// Clean removes the empty groups whose names begin with prefix: those that a parent has left that was killed. A group
-// with processes in it cannot be removed and stays.
-func (g *Group) Clean(prefix string) error {
+// Clean removes the empty groups whose names are stale: those that a parent has left that was killed. A group with
+// processes in it cannot be removed and stays.
+func (g *Group) Clean(stale func(name string) bool) error {
 	entries, err := os.ReadDir(g.Path)
 	if err != nil {
 		return fmt.Errorf("clean up cgroups: %w", err)
 	}
 	var errs []error
 	for _, e := range entries {
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), prefix) {
+		if !e.IsDir() || !stale(e.Name()) {
 			continue
 		}
 		err := unix.Rmdir(g.Path + "/" + e.Name())
@@ -124,6 +124,9 @@ func (l *Leaf) FD() int { return l.fd }
 // Kill sends SIGKILL to every process in the leaf and in the groups below it, in one step: no fork gets away. A leaf
 // that is removed has none.
 func (l *Leaf) Kill() error {
+	if l.fd < 0 {
+		return nil
+	}
 	fd, err := ignoringEINTR(func() (int, error) {
 		return unix.Openat(l.fd, "cgroup.kill", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	})

@@ -119,7 +119,7 @@ func TestLeaf(t *testing.T) {
 	if err := os.MkdirAll(l.path+"/a/b", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.Clean("child-"); err != nil {
+	if err := g.Clean(isChild); err != nil {
 		t.Error(err)
 	}
 	if n := tok.named(t, "sleep"); n != sleepers {
@@ -188,14 +188,14 @@ func TestClean(t *testing.T) {
 		}
 		l.Close()
 	}
-	if err := g.Clean("child-"); err != nil {
+	if err := g.Clean(isChild); err != nil {
 		t.Error(err)
 	}
 	left, err := filepath.Glob(g.Path + "/*-[0-9]")
 	if err != nil || !slices.Equal(left, []string{g.Path + "/other-1"}) {
 		t.Errorf("left are %q (%v)", left, err)
 	}
-	if err := (&Group{g.Path + "/none"}).Clean("child-"); !errors.Is(err, fs.ErrNotExist) {
+	if err := (&Group{g.Path + "/none"}).Clean(isChild); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want that there is no such group", err)
 	}
 }
@@ -284,3 +284,5 @@ func groupRole(args []string) error {
 	fmt.Println("ok")
 	return nil
 }
+
+func isChild(name string) bool { return strings.HasPrefix(name, "child-") }

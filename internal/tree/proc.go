@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"unicode"
 
@@ -99,14 +100,14 @@ func (p proc) atRest(pid int, tids []int) (bool, error) {
 	return true, nil
 }
 
-// marked reports whether a process was started with entry, which is NAME=value, in its environment.
-func (p proc) marked(pid int, entry string) (bool, error) {
+// marked reports whether a process was started with one of some entries, which are NAME=value, in its environment.
+func (p proc) marked(pid int, entries []string) (bool, error) {
 	b, err := readFile(p.dir(pid) + "/environ")
 	if err != nil {
 		return false, err
 	}
 	for one := range bytes.SplitSeq(b, []byte{0}) {
-		if string(one) == entry {
+		if slices.Contains(entries, string(one)) {
 			return true, nil
 		}
 	}

@@ -135,7 +135,7 @@ func TestNoSuchProcess(t *testing.T) {
 	p := proc(t.TempDir())
 	_, err1 := p.stat(5)
 	_, err2 := p.tasks(5)
-	_, err3 := p.marked(5, "A=B")
+	_, err3 := p.marked(5, []string{"A=B"})
 	for _, err := range []error{err1, err2, err3} {
 		if !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("got %v, want that it does not exist", err)
@@ -146,7 +146,7 @@ func TestNoSuchProcess(t *testing.T) {
 func TestMarked(t *testing.T) {
 	p := fakeProc(t, map[string]string{"5/environ": "A=1\x00B=2\x00C=3"})
 	for entry, want := range map[string]bool{"A=1": true, "B=2": true, "C=3": true, "A": false, "=2": false, "B=": false, "2": false} {
-		if got, err := p.marked(5, entry); err != nil || got != want {
+		if got, err := p.marked(5, []string{"X=Y", entry}); err != nil || got != want {
 			t.Errorf("%q: got %v, %v; want %v", entry, got, err, want)
 		}
 	}

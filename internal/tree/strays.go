@@ -8,18 +8,18 @@ import (
 )
 
 // Strays ends, as [Kill] does, the trees of those children of this process that it has not started itself and that
-// carry mark, a whole NAME=value, in their environment. They are what a child has left behind that was started with
-// that mark and has ended without a [Sweep]: this process has to be a subreaper or process 1 to get them.
+// carry one of marks, each a whole NAME=value, in their environment. They are what a child has left behind that was started with
+// such a mark and has ended without a [Sweep]: this process has to be a subreaper or process 1 to get them.
 //
 // A child is its own if it holds a pidfd of it. The mark should be unique among all processes of the host, since a
 // program started by somebody else's job inherits that one's mark. Who has no mark is left alone.
-func Strays(mark string) error {
+func Strays(marks ...string) error {
 	t := tableOf(theProc)
 	done := make(map[identity]bool)
 	var errs []error
 	// Who was between two parents at the first look is a child of ours at the second one.
 	for deadline := time.Now().Add(patience); ; {
-		found, err := theProc.strays(t, mark, done)
+		found, err := theProc.strays(t, marks, done)
 		if err != nil {
 			return errors.Join(append(errs, fmt.Errorf("look for strays: %w", err))...)
 		}
@@ -34,7 +34,7 @@ func Strays(mark string) error {
 }
 
 // strays returns those who are not done with yet, and notes them.
-func (p proc) strays(t table, mark string, done map[identity]bool) ([]identity, error) {
+func (p proc) strays(t table, marks []string, done map[identity]bool) ([]identity, error) {
 	self := os.Getpid()
 	children, err := childrenOf(p, t, self)
 	if err != nil {
@@ -47,7 +47,7 @@ func (p proc) strays(t table, mark string, done map[identity]bool) ([]identity, 
 			continue
 		}
 		// One whose environment we may not read is none of ours, and not ours to kill.
-		if marked, err := p.marked(pid, mark); err == nil && marked {
+		if marked, err := p.marked(pid, marks); err == nil && marked {
 			found = append(found, identity{pid, s.start})
 		}
 	}
