@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -68,6 +69,43 @@ type acceptor struct {
 	changing  atomic.Int32            // goroutines that want the turn to change something
 	shut      map[*childListener]bool // turn; closed for good
 	paused    bool                    // turn
+	reserve   reserve
+}
+
+// A reserve is what an accepted connection takes until it is one of package net: two descriptors. Who has none does not
+// wait for connections: he would be woken for one that he cannot take, and nobody else would be.
+type reserve struct {
+	mu  sync.Mutex
+	fds []int
+}
+
+// fill duplicates a descriptor until the reserve is there, and reports whether it is.
+func (r *reserve) fill(fd int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.fds) < 2 {
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return false
+		}
+		r.fds = append(r.fds, dup)
+	}
+	return true
+}
+
+// spend gives the reserve up, if err says that there are no descriptors left, and reports whether there was one.
+func (r *reserve) spend(err error) bool {
+	if !errors.Is(err, unix.EMFILE) {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	spent := len(r.fds) > 0
+	for _, fd := range r.fds {
+		unix.Close(fd)
+	}
+	r.fds = nil
+	return spent
 }
 
 func (c *Child) newAcceptor(ls []*childListener) (*acceptor, error) {
@@ -135,6 +173,10 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 		if a.c.claims.Load() > 0 || a.changing.Load() > 0 {
 			return accepted{}, errYield
 		}
+		if !a.reserve.fill(a.wake) {
+			a.rest(ctx, unix.EMFILE)
+			continue
+		}
 		n, err := unix.EpollWait(a.epoll, events, -1)
 		if err != nil && err != unix.EINTR {
 			return accepted{}, os.NewSyscallError("epoll_wait", err)
@@ -150,23 +192,39 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 		}
 		l := a.listeners[events[i].Fd]
 		fd, peer, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		if a.reserve.spend(err) {
+			fd, peer, err = unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		}
+		if short(err) {
+			a.rest(ctx, err)
+			// Once more, also when this child is to leave: nobody else was woken for this connection.
+			fd, peer, err = unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		}
 		switch {
 		case err == nil:
 			return accepted{fd, l, peer}, nil
-		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
-			a.c.complain("cannot accept for now: %v", err)
-			t := time.NewTimer(scarce)
-			select {
-			case <-t.C:
-			case <-a.c.draining:
-			case <-ctx.Done():
-			}
-			t.Stop()
 		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EBADF), errors.Is(err, unix.ENOTSOCK):
 			return accepted{}, os.NewSyscallError("accept4", err)
 		}
 		// Anything else concerns one connection that came to nothing (accept(2), "Error handling").
 	}
+}
+
+// rest lets others try for a while.
+func (a *acceptor) rest(ctx context.Context, why error) {
+	a.c.complain("cannot accept for now: %v", why)
+	t := time.NewTimer(scarce)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-a.c.draining:
+	case <-ctx.Done():
+	}
+}
+
+// short reports whether accept(2) failed for want of something that others may give back.
+func short(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
 }
 
 // interrupt wakes who waits.

@@ -73,9 +73,6 @@ type place struct {
 // a minute, give or take a fifth.
 func (p *pool) failedPlace(m *member) place {
 	n := m.failures + 1
-	if m.readyAt != never && p.now.Sub(m.readyAt) >= backoffReset {
-		n = 1
-	}
 	pl := place{p.now, n}
 	wait := p.failed.take(p.now)
 	if n > 1 {
@@ -90,8 +87,12 @@ func (p *pool) failedPlace(m *member) place {
 // bereave makes a place of the one of a child that has died by itself after it had served. It waits only if too many
 // have died of late.
 func (p *pool) bereave(m *member) {
-	if wait := p.deaths.take(p.now); wait > 0 {
-		p.places = append(p.places, place{p.now.Add(wait), m.failures})
+	failures := m.failures
+	if p.now.Sub(m.readyAt) >= backoffReset {
+		failures = 0
+	}
+	if wait := p.deaths.take(p.now); wait > 0 || failures > 0 {
+		p.places = append(p.places, place{p.now.Add(wait), failures})
 	}
 }
 
@@ -122,6 +123,11 @@ func (p *pool) retryAt() time.Time {
 // fill starts children of a generation until as many are there as are wanted, or are being tried as may be.
 func (p *pool) fill(generation uint64, cause func() string) {
 	missing := p.target - p.count(generation, phaseStarting, phaseServing)
+	for _, m := range p.servers(generation, scoreboard.PhaseKilling) {
+		if m.failed != "" {
+			missing-- // when its end is there it is known how long its place has to wait
+		}
+	}
 	starting := len(p.inOrder(0, phaseStarting))
 	slices.SortStableFunc(p.places, func(a, b place) int { return a.at.Compare(b.at) })
 	p.places = p.places[:max(min(len(p.places), missing), 0)]

@@ -152,7 +152,7 @@ func (c *Child) init() (err error) {
 	// The terminal's signals are for the parent, which then tells its children. They are caught and not ignored, because
 	// programs that a job starts would inherit that they are ignored.
 	// The first Notify of a process takes a fifth of the time until it is ready, for which nobody need wait.
-	go signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGPIPE)
+	go c.catchSignals()
 	if n := c.cfg.MaxRequests; n > 0 {
 		c.enough = n - rand.IntN(n/10+1)
 	}
@@ -182,6 +182,17 @@ func (c *Child) init() (err error) {
 		return guard("ChildInit", func() error { return c.cfg.ChildInit(c) })
 	}
 	return nil
+}
+
+// catchSignals lets SIGTERM drain this child: service managers send it to every process of a daemon when it is to stop, and
+// jobs are to be finished then.
+func (c *Child) catchSignals() {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGPIPE)
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, unix.SIGTERM)
+	<-term
+	c.tell(control.Message{Kind: control.Spent, Text: "was sent SIGTERM"})
+	c.drain(fmt.Errorf("%w: signal SIGTERM", ErrDraining))
 }
 
 // nameProcess gives the process a name for ps(1): executed through a descriptor it would bear that number. The

@@ -16,6 +16,7 @@ import (
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/logs"
 	"github.com/brooddaemon/brood/reload"
+	"github.com/brooddaemon/brood/scoreboard"
 )
 
 // LogRotate says when a log file is rotated and how much is kept; the zero value keeps ten compressed files of 100 MB
@@ -37,7 +38,7 @@ type Config struct {
 	MainLoop func(ctx context.Context, c *Child) error
 
 	// Listen is a list of addresses to bind before the first child starts: "host:port", ":port", "unix:/path" or an
-	// absolute path. Port 0 takes a free one, which the log and the scoreboard then name. Default: none.
+	// absolute path, which gets mode 0660 and the children's group. Port 0 takes a free one, which the log and the scoreboard then name. Default: none.
 	Listen []string
 
 	// RequireRoot refuses to start unless the effective user is root.
@@ -93,7 +94,8 @@ type Config struct {
 	// LogRotate says when both log files are rotated.
 	LogRotate LogRotate
 
-	// Logger takes the parent's messages, and the children's output as records, in the place of ErrorLog. Default: nil.
+	// Logger takes the parent's messages, and the children's output as records, in the place of ErrorLog. It is called on the
+	// parent's loop, among others, so it must neither wait for anything nor panic. Default: nil.
 	Logger *slog.Logger
 
 	// Pool says how the number of children follows the work: Dynamic, Static or OnDemand. Default Dynamic.
@@ -110,8 +112,8 @@ type Config struct {
 	// at a time. Children that are starting count as idle. Default 1.
 	MinSpare int
 
-	// MaxSpare is the number of idle children above which the pool shrinks. Default: a quarter of the children, and
-	// three. It must not be less than MinSpare.
+	// MaxSpare is the number of idle children above which the pool shrinks. Default: a quarter of the children, at least
+	// three; none with OnDemand. It must not be less than MinSpare.
 	MaxSpare int
 
 	// IdleTimeout is how long a child must have been idle to be sent away. Default 60 s.
@@ -133,7 +135,7 @@ type Config struct {
 	MaxAge time.Duration
 
 	// MaxMemory is the memory in bytes above which a child is replaced when a job has ended: its share of what it has
-	// mapped (PSS), or all that its cgroup uses where it has one with a memory controller. Looked at once a second at
+	// mapped (PSS); or all that its cgroup uses, if it has one of its own in which the memory controller is enabled. Looked at once a second at
 	// most, and every ten seconds while jobs run on. Default: no limit.
 	MaxMemory int64
 
@@ -233,6 +235,7 @@ const (
 	defaultLingerTimeout = 5 * time.Second
 
 	mostChildren = 4096
+	leastHung    = 100 * time.Millisecond
 )
 
 // complete fills in the defaults and makes every path absolute. It is called before any change of directory.
@@ -272,6 +275,13 @@ func (cfg *Config) complete() error {
 	}
 	if err := checkEnviron(cfg.Environ); err != nil {
 		return err
+	}
+	if n := slotsFor(cfg.MaxChildren) + 2*cfg.Dequeue.Max; n > scoreboard.MaxSlots {
+		return fmt.Errorf("fields MaxChildren, %d, and Dequeue.Max, %d, are too much together: that takes %d slots, and there can be %d",
+			cfg.MaxChildren, cfg.Dequeue.Max, n, scoreboard.MaxSlots)
+	}
+	if cfg.HungAfter > 0 && cfg.HungAfter < leastHung {
+		return fmt.Errorf("field HungAfter is %v: want at least %v, or 0 to ask nobody", cfg.HungAfter, leastHung)
 	}
 	if cfg.Umask > 0o777 {
 		return fmt.Errorf("field Umask is %#o: want an octal number up to 0777, or a negative one to leave it alone", cfg.Umask)
@@ -364,7 +374,7 @@ func (cfg *Config) checkSize() error {
 // What the parent holds open for each child, and for itself.
 const (
 	openPerChild = 6
-	openForSelf  = 64
+	openForSelf  = 128
 )
 
 // fit sees whether the system allows as many children. A number that nobody has asked for is lowered, which the log is

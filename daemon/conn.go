@@ -112,6 +112,9 @@ func (c *Child) adopt(acc accepted, k kind) (*Conn, error) {
 	}
 	f := os.NewFile(uintptr(acc.fd), "connection")
 	nc, err := net.FileConn(f)
+	if c.acceptor.reserve.spend(err) {
+		nc, err = net.FileConn(f)
+	}
 	f.Close()
 	if err != nil {
 		return nil, err

@@ -18,7 +18,8 @@ type Dequeue struct {
 	// what it works on. Default: there are no such children.
 	MainLoop func(ctx context.Context, c *Child) error
 
-	// Max is how many of them there may be at once. Default 1.
+	// Max is how many of them there may be at once, also during a reload: those of the new code start when old ones have
+	// finished. Default 1.
 	Max int
 
 	// Every is how often as many are started as are missing of Max, the first time when the daemon is up. One that fails
@@ -41,8 +42,8 @@ func (d *Dequeue) complete() error {
 	switch {
 	case d.Max < 0 || d.Max > mostChildren:
 		return fmt.Errorf("field Dequeue.Max is %d: want 1 to %d children", d.Max, mostChildren)
-	case d.Every < 0:
-		return fmt.Errorf("field Dequeue.Every is %v: want a positive duration, or 0 for the default", d.Every)
+	case d.Every < 10*time.Millisecond:
+		return fmt.Errorf("field Dequeue.Every is %v: want at least 10ms, or 0 for the default", d.Every)
 	}
 	return nil
 }
@@ -72,8 +73,8 @@ func (p *pool) fillDequeue() {
 	if !p.now.Before(q.next) {
 		q.next = p.now.Add(p.dequeueEvery)
 		q.owed = p.dequeueMax
-		for _, m := range p.inOrder(p.generation, phaseStarting, phaseServing) {
-			if m.kind == scoreboard.Dequeue {
+		for _, m := range p.members {
+			if m.kind == scoreboard.Dequeue { // also one that drains: Max is Max
 				q.owed--
 			}
 		}
@@ -95,7 +96,6 @@ func (p *pool) dequeueEnded(m *member) {
 func (p *pool) dequeueFailed(m *member, why string) {
 	q := &p.dequeue
 	q.failures++
-	q.owed = 0
 	if d := min(backoffFirst<<min(q.failures, 10), backoffMax); q.failures > 1 && q.next.Before(p.now.Add(d)) {
 		q.next = p.now.Add(d + time.Duration(rand.Int64N(int64(d/5))))
 	}

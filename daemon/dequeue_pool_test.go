@@ -80,7 +80,10 @@ func TestDequeueReload(t *testing.T) {
 	w.settle()
 	want(t, "generation", w.p.generation, 2)
 	want(t, "old ones that finish", len(w.queues(1, scoreboard.PhaseDraining)), 2)
-	want(t, "new ones", len(w.queues(2, phaseServing)), 2)
+	want(t, "new ones before the old ones have finished", len(w.queues(2, phaseServing)), 0)
+	w.alive[w.queues(1, scoreboard.PhaseDraining)[0].who].busy = false
+	w.settle()
+	want(t, "new ones", len(w.queues(2, phaseServing)), 1)
 	w.step(evStop{stopDrain, "test"})
 	w.settle()
 	want(t, "done while some are busy", w.done, false)

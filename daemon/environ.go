@@ -15,11 +15,15 @@ import (
 var passed = []string{
 	"PATH", "HOME", "USER", "LOGNAME", "SHELL", "PWD", "HOSTNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "TZDIR", "TERM", "COLORTERM",
 	"NO_COLOR", "TMPDIR", "XDG_*", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
-	"http_proxy", "https_proxy", "no_proxy", "all_proxy", "GO*", inherit.Var + "_*",
+	"http_proxy", "https_proxy", "no_proxy", "all_proxy", "GOMAXPROCS", "GOGC", "GOMEMLIMIT", "GODEBUG", "GOTRACEBACK", "GORACE", "GOCOVERDIR",
+	inherit.Var + "_*",
 }
 
 // withheld are those that root's children get only if they are named in full: they change what a program loads or tells.
 var withheld = []string{"LD_*", "GODEBUG", "GOTRACEBACK", "FSNOTIFY_DEBUG"}
+
+// personal are those that belong to the user who has started the daemon, and pass to another one as little.
+var personal = []string{"SHELL", "PWD", "XDG_*"}
 
 func matches(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool {
@@ -32,7 +36,15 @@ func matches(patterns []string, name string) bool {
 
 // buildEnviron makes the environment of the children out of that of the daemon and Config.Environ. It returns the
 // names of those variables that they do not get, too.
-func buildEnviron(environ, wanted []string, root bool) (env, left []string) {
+func buildEnviron(environ, wanted []string, root bool, id *identity) (env, left []string) {
+	var not []string
+	if root {
+		not = withheld
+	}
+	if id != nil {
+		not = append(slices.Clip(not), personal...)
+	}
+	wanted = append(id.environ(), wanted...)
 	var names, set []string
 	for _, w := range wanted {
 		if name, _, ok := strings.Cut(w, "="); ok {
@@ -46,7 +58,7 @@ func buildEnviron(environ, wanted []string, root bool) (env, left []string) {
 		name, _, _ := strings.Cut(kv, "=")
 		switch {
 		case slices.Contains(set, name):
-		case slices.Contains(names, name), (matches(passed, name) || matches(names, name)) && !(root && matches(withheld, name)):
+		case slices.Contains(names, name), (matches(passed, name) || matches(names, name)) && !matches(not, name):
 			env = append(env, kv)
 		default:
 			left = append(left, name)

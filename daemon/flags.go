@@ -16,8 +16,8 @@ import (
 //
 // What cfg holds when Flags is called are the defaults. An environment variable BROOD_ and the name in capitals
 // (BROOD_START_TIMEOUT) goes before the default, the command line before both. Call it before fs.Parse, in main, in
-// every process. An environment variable that cannot be read is an error of fs.Parse's kind: it follows fs's
-// ErrorHandling.
+// every process. An environment variable that cannot be read is told in the way of fs's ErrorHandling; with
+// flag.ContinueOnError it is printed and the default stays.
 func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s := &settings{fs: fs}
 	s.text(&cfg.Name, "name", "`name` of the daemon, in its run directory and for the brood command")
@@ -43,23 +43,23 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.number(&cfg.MaxChildren, "max-children", "`number` of children at most")
 	s.number(&cfg.MinSpare, "min-spare", "`number` of idle children below which the pool grows")
 	s.number(&cfg.MaxSpare, "max-spare", "`number` of idle children above which the pool shrinks")
-	s.time(&cfg.IdleTimeout, "idle-timeout", "`time` after which a child that is not needed is sent away")
-	s.time(&cfg.MinChildAge, "min-child-age", "`time` that a child serves at least before it is sent away for being idle")
+	s.timeOr(&cfg.IdleTimeout, defaultIdleTimeout, "idle-timeout", "`time` after which a child that is not needed is sent away")
+	s.timeOr(&cfg.MinChildAge, defaultMinChildAge, "min-child-age", "`time` that a child serves at least before it is sent away for being idle")
 	s.number(&cfg.Concurrency, "concurrency", "`number` of jobs a child runs at once")
-	s.time(&cfg.IdleEvery, "idle-every", "`time` between calls of the parent's idle hook")
+	s.timeOr(&cfg.IdleEvery, time.Second, "idle-every", "`time` between calls of the parent's idle hook")
 	s.number(&cfg.MaxRequests, "max-requests", "`number` of jobs after which a child is replaced; 0 is no limit")
 	s.time(&cfg.MaxAge, "max-age", "`time` after which a child is replaced; 0 is no limit")
 	s.value((*amount)(&cfg.MaxMemory), "max-memory", "memory in `bytes` (K, M, G) above which a child is replaced; 0 is no limit")
 	s.time(&cfg.HungAfter, "hung-after", "`time` without a sign of life after which a child without work is killed; 0: none is asked for")
 	s.number(&cfg.Dequeue.Max, "dequeue-max", "`number` of children with a queue of their own")
-	s.time(&cfg.Dequeue.Every, "dequeue-every", "`time` between starts of children with a queue of their own")
-	s.time(&cfg.Soak, "soak", "`time` that the first child of a new generation serves before the others follow")
-	s.time(&cfg.StartTimeout, "start-timeout", "`time` a child may take until it is ready")
+	s.timeOr(&cfg.Dequeue.Every, defaultDequeueEvery, "dequeue-every", "`time` between starts of children with a queue of their own")
+	s.timeOr(&cfg.Soak, defaultSoak, "soak", "`time` that the first child of a new generation serves before the others follow")
+	s.timeOr(&cfg.StartTimeout, defaultStartTimeout, "start-timeout", "`time` a child may take until it is ready")
 	s.time(&cfg.JobTimeout, "job-timeout", "`time` a job may run; 0 is no limit")
-	s.time(&cfg.DrainTimeout, "drain-timeout", "`time` an old child may go on with its jobs after a reload")
-	s.time(&cfg.StopTimeout, "stop-timeout", "`time` jobs may go on when the daemon stops")
-	s.time(&cfg.KillGrace, "kill-grace", "`time` a cancelled job may take before its child is killed")
-	s.time(&cfg.LingerTimeout, "linger-timeout", "`time` a draining child keeps idle HTTP connections")
+	s.timeOr(&cfg.DrainTimeout, defaultDrainTimeout, "drain-timeout", "`time` an old child may go on with its jobs after a reload")
+	s.timeOr(&cfg.StopTimeout, defaultStopTimeout, "stop-timeout", "`time` jobs may go on when the daemon stops")
+	s.timeOr(&cfg.KillGrace, defaultKillGrace, "kill-grace", "`time` a cancelled job may take before its child is killed")
+	s.timeOr(&cfg.LingerTimeout, defaultLingerTimeout, "linger-timeout", "`time` a draining child keeps idle HTTP connections")
 	s.environment()
 }
 
@@ -79,6 +79,11 @@ func (s *settings) flag(p *bool, name, usage string) {
 
 func (s *settings) number(p *int, name, usage string) {
 	s.fs.IntVar(p, s.named(name), *p, usage)
+}
+
+// timeOr is time for a setting that has a default other than 0.
+func (s *settings) timeOr(p *time.Duration, def time.Duration, name, usage string) {
+	s.time(p, name, fmt.Sprintf("%s; 0: %v", usage, def))
 }
 
 func (s *settings) time(p *time.Duration, name, usage string) {

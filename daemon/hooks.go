@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/brooddaemon/brood/scoreboard"
 )
 
 const (
@@ -26,6 +28,7 @@ type Exit struct {
 	Status     int    // exit status; -1 if a signal ended it
 	Signal     string // "killed", "segmentation fault"; empty if it exited
 	Cause      string // why it was to end; empty if it ended unasked
+	Dequeue    bool   // it had a queue of its own
 }
 
 // hooks calls the user's functions in the parent, one after the other, on a goroutine of its own: whatever they do, the
@@ -118,7 +121,7 @@ func (l *loop) tellExit(proc *process) {
 		x.Status = proc.status.ExitStatus()
 	}
 	if m := l.pool.find(proc.who); m != nil {
-		x.Cause = firstOf(m.end, m.failed)
+		x.Cause, x.Dequeue = firstOf(m.end, m.failed), m.kind == scoreboard.Dequeue
 	}
 	l.hooks.do("ChildExit", func() { l.cfg.ChildExit(x) })
 }

@@ -13,8 +13,8 @@ func (p *pool) signDue(m *member) time.Time {
 	switch {
 	case p.hungAfter == 0 || m.pid == 0 || m.phase != phaseStarting && m.phase != phaseServing:
 		return never
-	case m.pinged:
-		return m.sign.Add(p.hungAfter)
+	case m.pinged != never:
+		return m.pinged.Add(p.hungAfter / 2)
 	}
 	return m.sign.Add(p.hungAfter / 2)
 }
@@ -31,11 +31,11 @@ func (p *pool) watchSigns() {
 			continue
 		}
 		switch {
-		case !m.pinged:
-			m.pinged = true
+		case m.pinged == never:
+			m.pinged = p.now
 			p.do(actTell{m.who, control.Message{Kind: control.Ping}})
 		case m.busy:
-			m.sign, m.pinged = p.now, false
+			m.sign, m.pinged = p.now, never
 		default:
 			why := fmt.Sprintf("has given no sign of life for %v", p.hungAfter)
 			if m.phase == scoreboard.PhaseStarting {
@@ -59,9 +59,13 @@ func (p *pool) forgive(d time.Duration) {
 	for _, m := range p.members {
 		later(&m.deadline)
 		later(&m.sign)
+		later(&m.pinged)
 		if m.revoked != nil {
 			later(&m.revoked.killAt)
 		}
 	}
 	later(&p.stopAt)
+	if p.roll != nil {
+		later(&p.roll.soakUntil)
+	}
 }

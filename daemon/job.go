@@ -98,9 +98,9 @@ func (c *Child) begin(ctx context.Context, conn *Conn, text string, token bool) 
 		j.state, j.answered = conn.first, conn.await
 	}
 	c.mu.Lock()
-	j.setLimit(c.cfg.JobTimeout)
 	c.serial++
 	j.serial = c.serial
+	j.setLimit(c.cfg.JobTimeout) // its timers name the job
 	c.jobs[j.serial] = j
 	c.finishing++
 	c.weighOn()

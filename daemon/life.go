@@ -60,6 +60,13 @@ func (p *pool) ready(w who) {
 	if m.failures == 0 || p.mayLog() {
 		p.log(slog.LevelInfo, m, "child ready")
 	}
+	// Counted, not looked for at one moment: children that live for one job may never all serve at once.
+	if p.booting {
+		p.cameUp++
+	}
+	if r := p.roll; r != nil && r.generation == m.generation && m.kind == scoreboard.Serve {
+		r.ready++
+	}
 	if r := p.roll; r != nil && r.generation == m.generation && r.stage == rollCandidate && m.kind == scoreboard.Serve {
 		r.stage, r.soakUntil = rollSoak, p.now.Add(max(p.soak, 0))
 	}
@@ -104,6 +111,7 @@ func (p *pool) kill(m *member, why string) {
 	if m.phase == scoreboard.PhaseServing {
 		p.miss(m, why)
 	}
+	served := m.revoked != nil // it ends because of a job, which says nothing about its code
 	m.end, m.revoked, m.waiting, m.expires = why, nil, nil, never
 	p.setPhase(m, scoreboard.PhaseKilling, never)
 	p.status.Killed++
@@ -112,6 +120,9 @@ func (p *pool) kill(m *member, why string) {
 	}
 	if m.pid != 0 {
 		p.do(actKill{m.who})
+	}
+	if r := p.roll; r != nil && r.stage == rollSoak && r.generation == m.generation && !served && p.stopping == stopNot {
+		p.rollFailed(m, "", fmt.Errorf("child %s", why))
 	}
 }
 
@@ -141,6 +152,9 @@ func (p *pool) exited(ev evExited) {
 		if m.phase == scoreboard.PhaseServing {
 			p.miss(m, m.end)
 		}
+		if m.kind == scoreboard.Dequeue && m.generation != p.generation {
+			p.dequeue.next = p.now // one of the new code takes its place
+		}
 		p.log(slog.LevelInfo, m, "child ended", "cause", m.end, "status", ev.status)
 	case m.kind == scoreboard.Dequeue && ev.status == "exit status 0":
 		p.dequeueEnded(m)
@@ -150,14 +164,19 @@ func (p *pool) exited(ev evExited) {
 		if p.mayLog() {
 			p.log(slog.LevelWarn, m, "child died", "status", ev.status)
 		}
-		young := p.now.Sub(m.readyAt) < infancy && !fromOutside(ev.status)
-		soaking := p.roll != nil && p.roll.generation == m.generation && p.roll.stage == rollSoak
+		outside := fromOutside(ev.status)
+		young := p.now.Sub(m.readyAt) < infancy && !outside
+		rolling := p.roll != nil && p.roll.generation == m.generation
+		err := fmt.Errorf("child died right after it was ready: %s", ev.status)
 		switch {
 		case m.kind == scoreboard.Dequeue && !fromOutside(ev.status):
 			p.dequeueFailed(m, "died, "+ev.status)
 		case m.kind == scoreboard.Dequeue:
-		case soaking || young && p.roll != nil && p.roll.generation == m.generation:
-			p.rollFailed(m, ev.status, fmt.Errorf("child died right after it was ready: %s", ev.status))
+		case rolling && (p.roll.stage == rollSoak || !outside):
+			p.rollFailed(m, ev.status, err)
+		case !rolling && m.generation != p.generation: // nobody takes its place
+		case young && p.booting:
+			p.fail(err)
 		case young:
 			p.failedPlace(m)
 		default:

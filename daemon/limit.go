@@ -63,8 +63,16 @@ func (j *Job) setLimit(d time.Duration) {
 	})
 	// The parent acts by itself if this process cannot; this is only sooner.
 	j.limit = time.AfterFunc(d, func() {
-		j.cancel(ErrJobTimeout)
-		j.c.tell(control.Message{Kind: control.Overtime, Serial: j.serial})
+		// The child leaves with the job, also if the job obeys before the parent has heard of it.
+		j.c.mu.Lock()
+		running := j.c.jobs[j.serial] == j
+		j.cancelled, j.fatal = true, true
+		j.c.mu.Unlock()
+		if running {
+			j.c.tell(control.Message{Kind: control.Overtime, Serial: j.serial}) // before the word that it is over
+			j.cancel(ErrJobTimeout)
+			j.c.drain(ErrJobTimeout)
+		}
 	})
 }
 

@@ -189,6 +189,12 @@ func (p *Parent) Listen(network, address string) (net.Addr, error) {
 		return nil, err
 	}
 	p.listeners = append(p.listeners, l)
+	if l.path != "" && p.identity != nil {
+		// Children's group may connect, as if a child had bound it.
+		if err := os.Lchown(l.path, -1, int(p.identity.gid)); err != nil {
+			return nil, err
+		}
+	}
 	p.log.Info("listening", "network", l.network, "addr", l.addr)
 	if l.path != "" {
 		return &net.UnixAddr{Name: l.path, Net: "unix"}, nil

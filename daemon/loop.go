@@ -186,7 +186,7 @@ func (l *loop) do(a action) {
 		go l.pin(a.generation)
 	case actUnpin:
 		l.programs[a.generation].left = true
-		l.release(a.generation)
+		l.drop(a.generation)
 	case actTell:
 		if proc := l.process(a.who); proc != nil {
 			if err := proc.tell(a.msg); err != nil && !gone(err) {
@@ -246,14 +246,17 @@ func (l *loop) killJob(a actKillJob) {
 	l.later = append(l.later, evOverdue(a))
 }
 
-// release closes a generation's program when it has been given up and nobody is being started from it.
+// release notes that a child has been started from a generation's program, or cannot be.
 func (l *loop) release(generation uint64) {
-	prog := l.programs[generation]
-	if prog == nil {
-		return
+	if prog := l.programs[generation]; prog != nil {
+		prog.users--
+		l.drop(generation)
 	}
-	prog.users = max(prog.users-1, 0)
-	if prog.left && prog.users == 0 {
+}
+
+// drop closes a generation's program when it has been given up and nobody is being started from it.
+func (l *loop) drop(generation uint64) {
+	if prog := l.programs[generation]; prog.left && prog.users == 0 {
 		prog.close()
 		delete(l.programs, generation)
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -47,6 +48,7 @@ type Parent struct {
 	null       int // /dev/null
 	bell       int // eventfd that children write to
 	undo       []func()
+	deafen     func() // stops catching signals
 
 	events chan event
 	done   chan struct{} // closed when the loop has ended: nobody waits for it any more
@@ -70,6 +72,8 @@ func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim,
 		events: make(chan event, 256), done: make(chan struct{}),
 		prints: prints{ration: ration{most: printAtOnce, rate: printRate}},
 	}
+	p.deafen = func() {}
+	defer func() { p.deafen() }()
 	defer p.cleanUp()
 	if err = p.begin(); err == nil {
 		err = newLoop(p, launcher).run(ctx)
@@ -129,7 +133,7 @@ func (p *Parent) begin() (err error) {
 	}
 	p.findGroup()
 	var left []string
-	p.environ, left = buildEnviron(p.environ, append(p.identity.environ(), p.cfg.Environ...), os.Geteuid() == 0)
+	p.environ, left = buildEnviron(p.environ, p.cfg.Environ, os.Geteuid() == 0, p.identity)
 	if len(left) > 0 {
 		p.log.Info("children do not get these environment variables; Config.Environ lets them through", "names", strings.Join(left, " "))
 	}
@@ -222,6 +226,9 @@ func (p *Parent) bindAll() error {
 		if err := guard("AfterInit", func() error { return p.cfg.AfterInit(p) }); err != nil {
 			return err
 		}
+	}
+	if p.cfg.Pool == OnDemand && len(p.listeners) == 0 {
+		return errors.New("field Pool is ondemand, but there is no listener: no client could make it start a child")
 	}
 	p.listenDone = true
 	addrs := make([]string, len(p.listeners))

@@ -55,17 +55,18 @@ type member struct {
 	phase      phase
 	deadline   time.Time // of the phase, never: none
 	readyAt    time.Time
-	failures   int       // in this place before this one, in a row
-	busy       bool      // at the last look
-	done       uint64    // jobs it had done then
-	idleSince  time.Time // as far as has been seen
-	asked      bool      // to leave if it is idle
-	sign       time.Time // of life, the last one
-	pinged     bool      // and has not answered
-	expires    time.Time // never: it may serve as long as it likes
-	end        string    // why it is to end; empty: its exit is unexpected
-	failed     string    // why its start is given up
-	lost       map[uint64]time.Time
+	failures   int                  // in this place before this one, in a row
+	busy       bool                 // at the last look
+	done       uint64               // jobs it had done then
+	idleSince  time.Time            // as far as has been seen
+	asked      bool                 // to leave if it is idle
+	sign       time.Time            // of life, the last one
+	pinged     time.Time            // since when it has not answered; never: it has
+	expires    time.Time            // never: it may serve as long as it likes
+	end        string               // why it is to end; empty: its exit is unexpected
+	failed     string               // why its start is given up
+	lost       map[uint64]time.Time // clients of jobs, and when
+	forgot     time.Time            // when old ones were taken out
 	revoked    *revocation
 	revokedFor string // why a job of it was revoked last
 	late       uint64 // the last job whose time was over
@@ -86,12 +87,14 @@ type pool struct {
 	limits
 	members    map[int]*member // by slot
 	life       int             // of the last child
-	booting    bool            // not every first child is ready yet
+	booting    bool            // not every first child has been ready yet
+	cameUp     int             // those that have, while booting
 	generation uint64          // the one that serves
 	newest     uint64          // the last number given away
 	prints     map[uint64]string
 	bad        string // fingerprint of a program that could not start
 	roll       *roll
+	retreat    *retreat
 	next       *evReload // asked for while another one was under way
 	floor      int       // children that the pool does not go below
 	target     int       // children wanted now
@@ -170,7 +173,7 @@ func (p *pool) step(now time.Time, ev event) []action {
 		p.replace(ev.who, ev.why)
 	case evAlive:
 		if m := p.find(ev.who); m != nil {
-			m.sign, m.pinged = p.now, false
+			m.sign, m.pinged = p.now, never
 		}
 	case evStalled:
 		p.forgive(ev.d)
@@ -283,7 +286,8 @@ func (p *pool) reconcile() {
 	default:
 		p.rollOn()
 		p.refill()
-		if p.booting && p.count(p.generation, scoreboard.PhaseServing) >= p.target {
+		p.retreatOn()
+		if p.booting && p.cameUp >= p.target {
 			p.booting = false
 			p.do(actUp{})
 		}

@@ -17,7 +17,7 @@ import (
 type identity struct {
 	uid, gid uint32
 	groups   []uint32
-	name     string // empty: not known
+	name     string // empty: the group alone is another one
 	home     string
 }
 
@@ -49,13 +49,44 @@ func identify(cfg *Config) (id *identity, warning string, err error) {
 	case same:
 		return nil, "", nil
 	case !root:
-		return nil, fmt.Sprintf("children go on as user %d and group %d: only root can make them user %q and group %q",
-			os.Geteuid(), os.Getegid(), cfg.User, cfg.Group), nil
+		return nil, fmt.Sprintf("children go on as user %d and group %d: only root can make them user %d and group %d",
+			os.Geteuid(), os.Getegid(), id.uid, id.gid), nil
 	}
 	if !slices.Contains(id.groups, id.gid) {
 		id.groups = append(id.groups, id.gid)
 	}
-	return id, "", nil
+	if id.uid != 0 {
+		warning, err = id.checkCapabilities()
+	}
+	return id, warning, err
+}
+
+// checkCapabilities reports what this process, which is root, lacks to have children that are not: containers and unit
+// files take capabilities away.
+func (id *identity) checkCapabilities() (warning string, err error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return "", os.NewSyscallError("capget", err)
+	}
+	has := func(capability uint) bool { return data[capability/32].Effective&(1<<(capability%32)) != 0 }
+	for _, c := range []struct {
+		capability uint
+		name, what string
+	}{
+		{unix.CAP_SETUID, "CAP_SETUID", "start children as"},
+		{unix.CAP_SETGID, "CAP_SETGID", "start children as"},
+		{unix.CAP_KILL, "CAP_KILL", "end children of"},
+	} {
+		if !has(c.capability) {
+			return "", fmt.Errorf("cannot %s user %d: the parent needs the capability %s", c.what, id.uid, c.name)
+		}
+	}
+	if !has(unix.CAP_SYS_PTRACE) {
+		return "without CAP_SYS_PTRACE the parent sees neither the connections of its children nor what they leave behind when " +
+			"they are killed from outside: their own eyes and sweeps remain", nil
+	}
+	return "", nil
 }
 
 // lookUpUser takes a name or a number. A number need not be known to the system.
@@ -63,7 +94,7 @@ func (id *identity) lookUpUser(s string) error {
 	u, err := user.Lookup(s)
 	if n, nerr := strconv.ParseUint(s, 10, 31); err != nil && nerr == nil {
 		if u, err = user.LookupId(s); err != nil {
-			id.uid, id.gid = uint32(n), uint32(n)
+			id.uid, id.gid, id.name, id.home = uint32(n), uint32(n), s, "/"
 			return nil
 		}
 	}

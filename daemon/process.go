@@ -56,7 +56,9 @@ func (proc *process) readControl(p *Parent) {
 		}
 		m, err := control.Parse(buf[:n])
 		if err != nil {
-			p.log.Error("child sent nonsense", "slot", proc.slot, "pid", proc.pid, "err", err)
+			if p.mayPrint() {
+				p.log.Error("child sent nonsense", "slot", proc.slot, "pid", proc.pid, "err", err)
+			}
 			continue
 		}
 		switch m.Kind {
@@ -103,6 +105,14 @@ func (proc *process) awaitExit(p *Parent) {
 	if err != nil {
 		p.log.Error("cannot wait for child", "slot", proc.slot, "pid", proc.pid, "err", err)
 		return
+	}
+	// A debugger that holds the dead child would hold up the loop in wait4(2); this waits for him, and leaves the zombie.
+	cerr := rc.Control(func(fd uintptr) {
+		for unix.Waitid(unix.P_PIDFD, int(fd), nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+		}
+	})
+	if cerr != nil {
+		p.log.Error("cannot wait for child", "slot", proc.slot, "pid", proc.pid, "err", cerr)
 	}
 	proc.lastWords()
 	p.post(evExited{who: proc.who})

@@ -13,6 +13,10 @@ import (
 // same thing later is not taken for news.
 const lostMemory = time.Minute
 
+// mostLost is how many lost clients of one child are remembered before those are forgotten that left longer ago, and how
+// many revocations of one child may wait for each other.
+const mostLost = 1024
+
 // gone takes note of a client that has left, the first time it is told, and asks the policy.
 func (p *pool) gone(ev evGone) {
 	m := p.find(ev.who)
@@ -22,12 +26,16 @@ func (p *pool) gone(ev evGone) {
 	if _, known := m.lost[ev.d.Job]; known {
 		return
 	}
-	if len(m.lost) >= 1024 {
+	if len(m.lost) >= mostLost && p.now.Sub(m.forgot) > lostMemory {
+		m.forgot = p.now
 		for serial, at := range m.lost {
 			if p.now.Sub(at) > lostMemory {
 				delete(m.lost, serial)
 			}
 		}
+	}
+	if len(m.lost) >= 64*mostLost { // more than a child can have lost
+		clear(m.lost)
 	}
 	m.lost[ev.d.Job] = p.now
 	p.status.Lost++
@@ -59,7 +67,11 @@ func (p *pool) verdict(ev evVerdict) {
 //
 // A child settles one revocation after the other.
 func (p *pool) revoke(m *member, r revocation) {
-	if m.revoked != nil {
+	switch {
+	case m.revoked != nil && len(m.waiting) >= mostLost:
+		p.kill(m, "has more revoked jobs than can be")
+		return
+	case m.revoked != nil:
 		m.waiting = append(m.waiting, r)
 		return
 	}

@@ -30,6 +30,15 @@ type roll struct {
 	replies    []func(error)
 	failures   int
 	soakUntil  time.Time
+	ready      int  // children of it that have been ready
+	bad        bool // the code is at fault
+}
+
+// A retreat is what follows a reload that has failed late: those of the given-up generation serve on until the others are
+// there again.
+type retreat struct {
+	generation uint64
+	why        string
 }
 
 var errNoChange = errors.New("the program has not changed")
@@ -125,11 +134,12 @@ func (p *pool) rollOn() {
 	}
 	serving := p.count(r.generation, scoreboard.PhaseServing)
 	old := p.servers(p.generation, scoreboard.PhaseServing)
-	for len(old) > 0 && serving+len(old) > p.target {
+	// One for each that has come up, also if that one has gone since: children that live for one job may never be all there.
+	for len(old) > 0 && (serving+len(old) > p.target || len(old) > p.target-r.ready) {
 		p.drain(old[0], "reload: "+r.cause, p.drainTimeout)
 		old = old[1:]
 	}
-	if serving >= p.target {
+	if serving >= p.target || r.ready >= p.target && len(old) == 0 {
 		p.rollOver(nil)
 		return
 	}
@@ -150,6 +160,10 @@ func (p *pool) drainingGenerations() int {
 func (p *pool) rollFailed(m *member, status string, err error) {
 	r := p.roll
 	r.failures++
+	if m.readyAt != never {
+		r.ready-- // it does not count
+	}
+	r.bad = r.bad || !fromOutside(status)
 	switch {
 	case r.stage == rollSoak && fromOutside(status) && r.failures < maxRollFailures:
 		p.tryCandidate()
@@ -170,7 +184,10 @@ func (p *pool) rollOver(err error) {
 	if r == nil {
 		return
 	}
-	p.roll, p.places = nil, nil // what failed was of another program, or of one that failed for good
+	p.roll = nil
+	if !errors.Is(err, errNoChange) {
+		p.places = nil // what failed was of another program, or of one that failed for good
+	}
 	for _, f := range r.replies {
 		switch {
 		case errors.Is(err, errNoChange) && r.auto:
@@ -183,14 +200,20 @@ func (p *pool) rollOver(err error) {
 	switch {
 	case err == nil:
 		p.generation, p.bad = r.generation, ""
+		p.dequeue = dequeue{next: p.now}
 		// A pool on demand may have had nobody: the one that was tried stays.
 		p.target = max(p.target, min(p.count(r.generation, scoreboard.PhaseServing), p.maxChildren))
 		p.log(slog.LevelInfo, nil, "reload done", "generation", r.generation)
 	case errors.Is(err, errNoChange):
 		p.log(slog.LevelInfo, nil, "reload not needed", "cause", r.cause, "reason", err)
 		return
+	case p.stopping != stopNot:
+		leaving = r.generation
 	default:
-		leaving, p.bad = r.generation, p.prints[r.generation]
+		leaving = r.generation
+		if r.bad {
+			p.bad = p.prints[r.generation]
+		}
 		p.log(slog.LevelError, nil, "reload failed, the old children go on", "generation", p.generation,
 			"given_up", r.generation, "cause", r.cause, "err", err)
 	}
@@ -202,14 +225,29 @@ func (p *pool) rollOver(err error) {
 	if err != nil {
 		why = "reload given up: " + err.Error()
 	}
-	for _, m := range p.inOrder(leaving, scoreboard.PhaseServing) {
-		if m.kind == scoreboard.Dequeue {
-			p.dequeue.next = p.now // one of the new generation takes its place
-		}
-		p.drain(m, why, p.drainTimeout)
-	}
 	for _, m := range p.inOrder(leaving, scoreboard.PhaseStarting) {
 		p.kill(m, why)
+	}
+	if err != nil && r.stage == rollRest {
+		p.retreat = &retreat{leaving, why}
+		return
+	}
+	for _, m := range p.inOrder(leaving, scoreboard.PhaseServing) {
+		p.drain(m, why, p.drainTimeout)
+	}
+}
+
+// retreatOn drains those of a given-up generation as the others come back.
+func (p *pool) retreatOn() {
+	if p.retreat == nil {
+		return
+	}
+	left := p.servers(p.retreat.generation, scoreboard.PhaseServing)
+	for serving := p.count(p.generation, scoreboard.PhaseServing); len(left) > 0 && serving+len(left) > p.target; left = left[1:] {
+		p.drain(left[0], p.retreat.why, p.drainTimeout)
+	}
+	if len(left) == 0 {
+		p.retreat = nil
 	}
 }
 

@@ -64,6 +64,8 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGQUIT, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1,
 		unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)
+	// Until everything is given back: another signal, of an impatient operator, must not leave half of it.
+	l.deafen = func() { signal.Stop(signals) }
 	go l.readSignals(signals)
 	go l.readBell()
 	go l.serveOperators(operators)
@@ -80,7 +82,6 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 	})
 	return func() {
 		cancelled()
-		signal.Stop(signals)
 		operators.Close()
 		os.Remove(filepath.Join(l.cfg.RunDir, control.SocketName))
 		if watcher != nil {
@@ -180,10 +181,13 @@ func (l *loop) serveOperators(ln *net.UnixListener) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil {
+		if err != nil { // descriptors or memory have run out, which passes
 			<-free
-			l.log.Error("control socket", "err", err)
-			return
+			if l.mayPrint() {
+				l.log.Error("control socket", "err", err)
+			}
+			time.Sleep(100 * time.Millisecond)
+			continue
 		}
 		go func() {
 			defer func() { <-free }()

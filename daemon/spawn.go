@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -28,6 +29,15 @@ type spawnJob struct {
 }
 
 func (s *spawner) run() {
+	runtime.LockOSThread()
+	if unix.Gettid() == os.Getpid() {
+		// What the first thread gives up looks as if the process had (proc(5), /proc/pid/status). So this goroutine keeps
+		// it, and another one gets another.
+		defer runtime.UnlockOSThread()
+		go s.run()
+		<-s.p.done
+		return
+	}
 	// Given up and not returned: the thread is of no use to anybody else, and ends with its goroutine.
 	broken := s.p.prepareThread()
 	for {

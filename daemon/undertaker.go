@@ -2,6 +2,9 @@ package daemon
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,7 +21,8 @@ const buryTime = 3 * time.Second
 type undertaker struct {
 	p      *Parent
 	kills  chan *process
-	graves chan *process // who has been reaped
+	graves chan *process  // who has been reaped
+	leaves sync.WaitGroup // cgroups that are being removed
 	ended  chan struct{}
 }
 
@@ -57,14 +61,9 @@ func (u *undertaker) run() {
 		case proc := <-u.graves:
 			u.sweep(proc)
 		case <-u.p.done:
-			for {
-				select {
-				case proc := <-u.graves:
-					u.sweep(proc)
-				default:
-					return
-				}
-			}
+			u.sweep(nil)
+			u.leaves.Wait()
+			return
 		}
 	}
 }
@@ -84,6 +83,7 @@ func (u *undertaker) killAll(first *process) {
 	add := func(proc *process) {
 		if proc.leaf != nil {
 			err := proc.leaf.Kill()
+			proc.signalSelf(unix.SIGKILL) // it may have moved to another group
 			if err == nil {
 				return
 			}
@@ -108,17 +108,38 @@ func (u *undertaker) killAll(first *process) {
 	}
 }
 
-// sweep ends what a child has left behind.
-func (u *undertaker) sweep(proc *process) {
-	if proc.leaf != nil {
-		if err := proc.leaf.Remove(); err != nil {
-			u.p.log.Warn("cgroup of a child stays", "slot", proc.slot, "pid", proc.pid, "err", err)
+// sweep ends what a child has left behind, and all those who are waiting for that; first may be nil.
+func (u *undertaker) sweep(first *process) {
+	var marks []string
+	add := func(proc *process) {
+		marks = append(marks, u.p.mark(proc.who))
+		if proc.leaf == nil {
+			return
 		}
-		proc.leaf.Close()
+		// It waits until the last of its processes has ended.
+		u.leaves.Go(func() {
+			if err := proc.leaf.Remove(); err != nil {
+				u.p.log.Warn("cgroup of a child stays", "slot", proc.slot, "pid", proc.pid, "err", err)
+			}
+			proc.leaf.Close()
+		})
+	}
+	if first != nil {
+		add(first)
+	}
+	for more := true; more; {
+		select {
+		case proc := <-u.graves:
+			add(proc)
+		default:
+			more = false
+		}
+	}
+	if len(marks) == 0 {
 		return
 	}
-	if err := tree.Strays(u.p.mark(proc.who)); err != nil {
-		u.p.log.Warn("what a child has left behind may live on", "slot", proc.slot, "pid", proc.pid, "err", err)
+	if err := tree.Strays(marks...); err != nil {
+		u.p.log.Warn("what children have left behind may live on", "err", err)
 	}
 }
 
@@ -149,7 +170,12 @@ const leafPrefix = "brood-"
 func (p *Parent) findGroup() {
 	g, err := tree.Delegated()
 	if err == nil && g != nil {
-		err = g.Clean(leafPrefix)
+		err = g.Clean(func(name string) bool {
+			pid, _, ok := strings.Cut(strings.TrimPrefix(name, leafPrefix), "-")
+			n, nerr := strconv.Atoi(pid)
+			// One of a parent that lives may be about to get its child.
+			return ok && strings.HasPrefix(name, leafPrefix) && nerr == nil && unix.Kill(n, 0) == unix.ESRCH
+		})
 	}
 	if err != nil {
 		p.log.Warn("children get no cgroups of their own", "err", err)
