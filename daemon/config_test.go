@@ -196,3 +196,20 @@ func TestParentListenRefuses(t *testing.T) {
 		t.Errorf("one too many: %v", err)
 	}
 }
+
+// B57: what is derived from the number of processors follows what this process may use. That is what the runtime makes of
+// a container's quota (Go 1.25), and not the number of processors in the machine.
+func TestSizesFollowProcessors(t *testing.T) {
+	for _, c := range []struct{ processors, starts, procs int }{{1, 2, 1}, {2, 4, 1}, {8, 16, 3}, {96, 192, 32}} {
+		func() {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(c.processors))
+			cfg := Config{Concurrency: 10, Prefork: 3}
+			if starts, procs := parallelStarts(), cfg.procs(); starts != c.starts || procs != c.procs {
+				t.Errorf("with %d processors %d children start at once and each gets %d; want %d and %d", c.processors, starts, procs, c.starts, c.procs)
+			}
+			if one := (&Config{Concurrency: 1, Prefork: 3}).procs(); one != 1 {
+				t.Errorf("a child with one job at a time gets %d processors", one)
+			}
+		}()
+	}
+}
