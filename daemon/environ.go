@@ -15,7 +15,8 @@ import (
 var passed = []string{
 	"PATH", "HOME", "USER", "LOGNAME", "SHELL", "PWD", "HOSTNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "TZDIR", "TERM", "COLORTERM",
 	"NO_COLOR", "TMPDIR", "XDG_*", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
-	"http_proxy", "https_proxy", "no_proxy", "all_proxy", "GOMAXPROCS", "GOGC", "GOMEMLIMIT", "GODEBUG", "GOTRACEBACK", "GORACE", "GOCOVERDIR",
+	"http_proxy", "https_proxy", "no_proxy", "all_proxy",
+	"GOMAXPROCS", "GOGC", "GOMEMLIMIT", "GODEBUG", "GOTRACEBACK", "GORACE", "GOCOVERDIR",
 	inherit.Var + "_*",
 }
 
@@ -72,7 +73,8 @@ func buildEnviron(environ, wanted []string, root bool, id *identity) (env, left 
 func checkEnviron(entries []string) error {
 	for _, e := range entries {
 		name, _, assigned := strings.Cut(e, "=")
-		if name == "" || assigned && strings.Contains(name, "*") || strings.Contains(strings.TrimSuffix(name, "*"), "*") || strings.Contains(e, "\x00") {
+		stars := strings.Count(name, "*")
+		if name == "" || stars > 0 && (assigned || stars > 1 || !strings.HasSuffix(name, "*")) || strings.Contains(e, "\x00") {
 			return fmt.Errorf("field Environ has %q: want NAME, NAME=value, or the begin of names and a *", e)
 		}
 	}

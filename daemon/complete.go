@@ -1,0 +1,244 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+const (
+	defaultPrefork       = 3
+	defaultMaxChildren   = 150
+	defaultMinSpare      = 1
+	defaultIdleTimeout   = 60 * time.Second
+	defaultMinChildAge   = 10 * time.Second
+	defaultStartTimeout  = 10 * time.Second
+	defaultSoak          = time.Second
+	defaultUmask         = 0o027
+	defaultDrainTimeout  = 5 * time.Minute
+	defaultStopTimeout   = 30 * time.Second
+	defaultKillGrace     = 2 * time.Second
+	defaultLingerTimeout = 5 * time.Second
+
+	mostChildren = 4096
+	leastHung    = 100 * time.Millisecond
+)
+
+// complete fills in the defaults and makes every path absolute. It is called before any change of directory.
+func (cfg *Config) complete() error {
+	if cfg.MainLoop == nil {
+		return errors.New("no Config.MainLoop: a daemon needs work for its children")
+	}
+	if cfg.Name == "" {
+		cfg.Name = filepath.Base(os.Args[0])
+	}
+	if err := control.CheckName(cfg.Name); err != nil {
+		return err
+	}
+	setDefault(&cfg.Prefork, defaultPrefork)
+	setDefault(&cfg.Pool, Dynamic)
+	setDefault(&cfg.MaxChildren, max(defaultMaxChildren, cfg.Prefork))
+	setDefault(&cfg.MinSpare, defaultMinSpare)
+	setDefault(&cfg.IdleTimeout, defaultIdleTimeout)
+	setDefault(&cfg.MinChildAge, defaultMinChildAge)
+	setDefault(&cfg.Concurrency, 1)
+	setDefault(&cfg.IdleEvery, time.Second)
+	setDefault(&cfg.StartTimeout, defaultStartTimeout)
+	setDefault(&cfg.Soak, defaultSoak)
+	setDefault(&cfg.Umask, defaultUmask)
+	setDefault(&cfg.DrainTimeout, defaultDrainTimeout)
+	setDefault(&cfg.StopTimeout, defaultStopTimeout)
+	setDefault(&cfg.KillGrace, defaultKillGrace)
+	setDefault(&cfg.LingerTimeout, defaultLingerTimeout)
+	if cfg.OnClientDisconnect == nil {
+		cfg.OnClientDisconnect = CancelJob
+	}
+	if err := cfg.checkSize(); err != nil {
+		return err
+	}
+	if err := cfg.Dequeue.complete(); err != nil {
+		return err
+	}
+	if err := checkEnviron(cfg.Environ); err != nil {
+		return err
+	}
+	if n := slotsFor(cfg.MaxChildren) + 2*cfg.Dequeue.Max; n > scoreboard.MaxSlots {
+		return fmt.Errorf("fields MaxChildren, %d, and Dequeue.Max, %d, are too much together: that takes %d slots, and there can be %d",
+			cfg.MaxChildren, cfg.Dequeue.Max, n, scoreboard.MaxSlots)
+	}
+	if cfg.HungAfter > 0 && cfg.HungAfter < leastHung {
+		return fmt.Errorf("field HungAfter is %v: want at least %v, or 0 to ask nobody", cfg.HungAfter, leastHung)
+	}
+	if cfg.Umask > 0o777 {
+		return fmt.Errorf("field Umask is %#o: want an octal number up to 0777, or a negative one to leave it alone", cfg.Umask)
+	}
+	if cfg.MaxMemory < 0 {
+		return fmt.Errorf("field MaxMemory is %d: want a number of bytes, or 0 for no limit", cfg.MaxMemory)
+	}
+	if cfg.Concurrency < 1 || cfg.Concurrency > 1<<20 {
+		return fmt.Errorf("field Concurrency is %d: want 1 to %d jobs", cfg.Concurrency, 1<<20)
+	}
+	if cfg.MaxRequests < 0 {
+		return fmt.Errorf("field MaxRequests is %d: want a number of jobs, or 0 for no limit", cfg.MaxRequests)
+	}
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"MaxAge", cfg.MaxAge}, {"HungAfter", cfg.HungAfter}, {"JobTimeout", cfg.JobTimeout},
+		{"IdleTimeout", cfg.IdleTimeout}, {"IdleEvery", cfg.IdleEvery}, {"StartTimeout", cfg.StartTimeout},
+		{"DrainTimeout", cfg.DrainTimeout}, {"StopTimeout", cfg.StopTimeout}, {"LingerTimeout", cfg.LingerTimeout},
+	} {
+		if d.d < 0 {
+			return fmt.Errorf("field %s is %v: want a positive duration, or 0 for the default", d.name, d.d)
+		}
+	}
+	cfg.Listen = slices.Clone(cfg.Listen)
+	for i, a := range cfg.Listen {
+		network, address, err := splitAddress(a)
+		if err != nil {
+			return err
+		}
+		if network == "unix" {
+			if err := absolute(&address); err != nil {
+				return err
+			}
+			cfg.Listen[i] = "unix:" + address
+		}
+	}
+	cfg.AutoReload.Dirs, cfg.AutoReload.Files = slices.Clone(cfg.AutoReload.Dirs), slices.Clone(cfg.AutoReload.Files)
+	for _, paths := range [][]string{cfg.AutoReload.Dirs, cfg.AutoReload.Files} {
+		for i := range paths {
+			if err := absolute(&paths[i]); err != nil {
+				return err
+			}
+		}
+	}
+	if cfg.Dir == "" && cfg.Daemonize {
+		cfg.Dir = "/"
+	}
+	if cfg.RunDir == "" {
+		cfg.RunDir = control.RunDir(cfg.Name)
+	}
+	if err := absolute(&cfg.Dir, &cfg.RunDir); err != nil {
+		return err
+	}
+	if cfg.PIDFile == "" {
+		cfg.PIDFile = filepath.Join(cfg.RunDir, control.PIDName)
+	}
+	switch {
+	case cfg.ErrorLog == "" && cfg.Daemonize:
+		cfg.ErrorLog = filepath.Join(cfg.RunDir, "error.log")
+	case cfg.ErrorLog == "":
+		cfg.ErrorLog = "-"
+	case cfg.ErrorLog == "-" && cfg.Daemonize:
+		return errors.New(`field ErrorLog is "-" with Daemonize: a daemon in the background has no standard error, name a file`)
+	}
+	if cfg.AccessLog == "-" && cfg.Daemonize {
+		return errors.New(`field AccessLog is "-" with Daemonize: a daemon in the background has no standard output, name a file`)
+	}
+	return absolute(&cfg.PIDFile, &cfg.ErrorLog, &cfg.AccessLog)
+}
+
+// checkSize reports numbers of children that contradict each other.
+func (cfg *Config) checkSize() error {
+	switch {
+	case cfg.Pool != Dynamic && cfg.Pool != Static && cfg.Pool != OnDemand:
+		return fmt.Errorf("field Pool is %q: want %q, %q or %q", cfg.Pool, Dynamic, Static, OnDemand)
+	case cfg.Prefork < 1 || cfg.Prefork > mostChildren:
+		return fmt.Errorf("field Prefork is %d: want 1 to %d children", cfg.Prefork, mostChildren)
+	case cfg.MaxChildren < cfg.Prefork || cfg.MaxChildren > mostChildren:
+		return fmt.Errorf("field MaxChildren is %d: want %d (Prefork) to %d", cfg.MaxChildren, cfg.Prefork, mostChildren)
+	case cfg.MinSpare < 1 || cfg.MinSpare > cfg.MaxChildren:
+		return fmt.Errorf("field MinSpare is %d: want 1 to %d (MaxChildren)", cfg.MinSpare, cfg.MaxChildren)
+	case cfg.MaxSpare != 0 && cfg.MaxSpare < cfg.MinSpare:
+		return fmt.Errorf("field MaxSpare is %d, which is less than MinSpare, %d: the pool would grow and shrink without end",
+			cfg.MaxSpare, cfg.MinSpare)
+	}
+	return nil
+}
+
+// What the parent holds open for each child, and for itself.
+const (
+	openPerChild = 6
+	openForSelf  = 128
+)
+
+// fit sees whether the system allows as many children. A number that nobody has asked for is lowered, which the log is
+// told; for one that somebody has asked for the error says what to do.
+func (cfg *Config) fit(otherUser, asked bool) (correction string, err error) {
+	type bound struct {
+		resource int
+		of       string
+		children func(limit uint64) uint64
+	}
+	bounds := []bound{{unix.RLIMIT_NOFILE, "on open files (ulimit -n)", func(limit uint64) uint64 {
+		return max(limit, openForSelf)/openPerChild - openForSelf/openPerChild
+	}}}
+	if os.Geteuid() != 0 || otherUser { // root is not bound by it (setrlimit(2))
+		all := func(limit uint64) uint64 { return limit }
+		bounds = append(bounds, bound{unix.RLIMIT_NPROC, "on processes of one user (ulimit -u)", all})
+	}
+	for _, b := range bounds {
+		var limit unix.Rlimit
+		if unix.Getrlimit(b.resource, &limit) != nil {
+			continue
+		}
+		most := b.children(limit.Cur)
+		switch {
+		case most >= uint64(cfg.MaxChildren):
+		case asked || most < uint64(cfg.Prefork):
+			return "", fmt.Errorf("field MaxChildren is %d, but the limit %s, %d, is enough for %d: raise it or lower MaxChildren",
+				cfg.MaxChildren, b.of, limit.Cur, most)
+		default:
+			cfg.MaxChildren = int(most)
+			correction = fmt.Sprintf("at most %d children: the limit %s is %d", most, b.of, limit.Cur)
+		}
+	}
+	if cfg.MinSpare > cfg.MaxChildren {
+		return "", fmt.Errorf("field MinSpare is %d, but there can be no more than %d children", cfg.MinSpare, cfg.MaxChildren)
+	}
+	return correction, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func absolute(paths ...*string) error {
+	for _, p := range paths {
+		if *p == "" || *p == "-" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return fmt.Errorf("%s: %w", *p, err)
+		}
+		*p = abs
+	}
+	return nil
+}
+
+// procs is the GOMAXPROCS that a child is started with.
+func (cfg *Config) procs() int {
+	if cfg.Concurrency == 1 {
+		return 1
+	}
+	return max(1, (processors()+cfg.Prefork-1)/cfg.Prefork)
+}
+
+// processors is how many processors this process may use: GOMAXPROCS follows the container's quota (since Go 1.25), the
+// number of processors in the machine does not.
+func processors() int { return runtime.GOMAXPROCS(0) }
