@@ -131,8 +131,8 @@ type Config struct {
 	MaxMemory int64
 
 	// HungAfter is how long a child that starts or is idle may give no sign of life until it is killed: one that is
-	// stopped, or whose main loop accepts but does not come back to it. The parent asks for a sign twice in that time. How
-	// long a busy child may be so is for JobTimeout to say. Default: nobody is asked.
+	// stopped, or whose main loop accepts but does not come back to it. The parent asks for one when half of that time
+	// is over. How long a busy child may be so is for JobTimeout to say. Default: nobody is asked.
 	HungAfter time.Duration
 
 	// Dequeue is work that no client brings, for children of its own kind.
