@@ -55,6 +55,26 @@ func TestBuildEnviron(t *testing.T) {
 	}
 }
 
+// What belongs to the user who has started the daemon is not for another one.
+func TestBuildEnvironOfSomebodyElse(t *testing.T) {
+	environ := []string{"PATH=/bin", "HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh", "PWD=/root/x", "XDG_RUNTIME_DIR=/run/0", "LANG=C"}
+	id := &identity{uid: 1, gid: 1, name: "other", home: "/h"}
+	const own = "HOME=/h LANG=C LOGNAME=other PATH=/bin USER=other"
+	for wanted, want := range map[string]string{
+		"":                      own,
+		"*":                     own,
+		"SHELL XDG_RUNTIME_DIR": own + " SHELL=/bin/sh XDG_RUNTIME_DIR=/run/0",
+		"SHELL=/bin/false":      own + " SHELL=/bin/false",
+	} {
+		env, _ := buildEnviron(environ, strings.Fields(wanted), true, id)
+		slices.Sort(env)
+		sorted := slices.Sorted(slices.Values(strings.Fields(want)))
+		if got, want := strings.Join(env, " "), strings.Join(sorted, " "); got != want {
+			t.Errorf("%q: got %q, want %q", wanted, got, want)
+		}
+	}
+}
+
 func TestCheckEnviron(t *testing.T) {
 	for entry, fine := range map[string]bool{
 		"NAME": true, "NAME=value": true, "NAME=": true, "NAME=a=b": true, "NAME=a*": true, "NAME*": true, "*": true, "lower_1": true,
