@@ -47,6 +47,7 @@ type Child struct {
 	claims    atomic.Int32  // jobs without a connection that wait for a token
 	accepts   atomic.Int32  // goroutines that accept, or wait until they may
 	accepted  atomic.Bool   // the main loop lives on connections
+	isReady   atomic.Bool   // and the parent has been told so
 	cgroup    string        // of this child alone; empty: it has none
 	ready     sync.Once
 	pausing   sync.Mutex
@@ -185,12 +186,17 @@ func (c *Child) init() (err error) {
 }
 
 // catchSignals lets SIGTERM drain this child: service managers send it to every process of a daemon when it is to stop, and
-// jobs are to be finished then.
+// jobs are to be finished then. The second one ends it, and so does one that comes before it can take work.
 func (c *Child) catchSignals() {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGPIPE)
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, unix.SIGTERM)
 	<-term
+	signal.Reset(unix.SIGTERM)
+	if !c.isReady.Load() {
+		unix.Kill(os.Getpid(), unix.SIGTERM)
+		return
+	}
 	c.tell(control.Message{Kind: control.Spent, Text: "was sent SIGTERM"})
 	c.drain(fmt.Errorf("%w: signal SIGTERM", ErrDraining))
 }
@@ -313,6 +319,7 @@ func (c *Child) LingerTimeout() time.Duration { return c.cfg.LingerTimeout }
 // loop that waits for work in another way.
 func (c *Child) Ready() {
 	c.ready.Do(func() {
+		c.isReady.Store(true)
 		c.mu.Lock()
 		if len(c.jobs) == 0 {
 			c.board.SetState(c.rest(), time.Now())
