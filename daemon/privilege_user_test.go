@@ -164,6 +164,9 @@ func TestChildrenCannotGoBack(t *testing.T) {
 			t.Errorf("%s %s: got %q, want %v", verb, arg, got, errno)
 		}
 	}
+	if got := s.tell("began"); got != s.dir {
+		t.Errorf("a child has begun in %s, want %s, as the daemon", got, s.dir)
+	}
 	refused("setuid", "", syscall.EPERM)
 	refused("setgid", "", syscall.EPERM)
 	if _, err := os.Stat("/etc/shadow"); err == nil {

@@ -32,6 +32,8 @@ var shells = scenario("shells", func() daemon.Config {
 	if more := os.Getenv("LISTEN_TOO"); more != "" {
 		cfg.Listen = append(cfg.Listen, more)
 	}
+	began, err := syscall.Getwd() // before Run, as a main does that is given relative paths
+	began = said(began, err)
 	var seen string
 	cfg.ChildInit = func(*daemon.Child) error {
 		seen = limitsSeen()
@@ -45,6 +47,8 @@ var shells = scenario("shells", func() daemon.Config {
 			switch verb {
 			case "limits":
 				text = seen
+			case "began":
+				text = began
 			case "crash":
 				os.Exit(3)
 			case "hold":

@@ -59,6 +59,12 @@ func (u *undertaker) run() {
 		case proc := <-u.kills:
 			u.killAll(proc)
 		case proc := <-u.graves:
+			// A kill that was asked for goes first: it may be that of this very child, whose cgroup is about to be closed.
+			select {
+			case doomed := <-u.kills:
+				u.killAll(doomed)
+			default:
+			}
 			u.sweep(proc)
 		case <-u.p.done:
 			u.sweep(nil)
