@@ -15,7 +15,7 @@ import (
 )
 
 func TestOpenAppends(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "made")
+	dir := filepath.Join(scratch(t), "made")
 	path := filepath.Join(dir, "error.log")
 	old := unix.Umask(0)
 	f, err := Open(path, Rotate{})
@@ -52,7 +52,7 @@ func TestOpenAppends(t *testing.T) {
 }
 
 func TestRelativeLog(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	t.Chdir(dir)
 	f := open(t, "error.log", Rotate{Plain: true}, 4)
 	t.Chdir("/")
@@ -67,7 +67,7 @@ func TestFullDisk(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to mount a small tmpfs")
 	}
-	dir := t.TempDir()
+	dir := scratch(t)
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k,mode=0700"); err != nil {
 		t.Skipf("cannot mount a tmpfs: %v", err)
 	}

@@ -13,7 +13,7 @@ import (
 
 // Two writers of one file lose lines without a word, so there is only one.
 func TestSecondWriterIsRefused(t *testing.T) { // B49
-	path := filepath.Join(t.TempDir(), "error.log")
+	path := filepath.Join(scratch(t), "error.log")
 	f := open(t, path, Rotate{Plain: true}, 4)
 	second := func(when string) {
 		t.Helper()
@@ -47,7 +47,7 @@ func TestUnfitFile(t *testing.T) {
 		{"directory", func(p, _ string) error { return os.Mkdir(p, 0o700) }, unix.EISDIR},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "error.log")
+			path := filepath.Join(scratch(t), "error.log")
 			victim := path + ".victim"
 			if err := errors.Join(os.WriteFile(victim, nil, 0o600), c.place(path, victim)); err != nil {
 				t.Fatal(err)
@@ -61,7 +61,7 @@ func TestUnfitFile(t *testing.T) {
 		})
 	}
 	t.Run("fifo with a reader", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "error.log")
+		path := filepath.Join(scratch(t), "error.log")
 		if err := unix.Mkfifo(path, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func TestUnsafeDirectoryForRoot(t *testing.T) { // CVE-2016-1247
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, whom the rules are for")
 	}
-	dir := t.TempDir()
+	dir := scratch(t)
 	path := filepath.Join(dir, "error.log")
 	refused := func(says string) {
 		t.Helper()
@@ -129,7 +129,7 @@ func TestDirectoryOpenedToOthers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, whom the rules are for")
 	}
-	dir := t.TempDir()
+	dir := scratch(t)
 	f := open(t, filepath.Join(dir, "error.log"), Rotate{}, 0)
 	mustWrite(t, f, "one\n")
 	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
@@ -143,7 +143,7 @@ func TestDirectoryOpenedToOthers(t *testing.T) {
 
 // Everybody but root may log where he likes.
 func TestOthersAreNotBound(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestOthersAreNotBound(t *testing.T) {
 
 // The log is for this process alone.
 func TestLogIsCloseOnExec(t *testing.T) { // B4
-	path := filepath.Join(t.TempDir(), "error.log")
+	path := filepath.Join(scratch(t), "error.log")
 	f := open(t, path, Rotate{}, 0)
 	mustWrite(t, f, "one\n")
 	fds, err := os.ReadDir("/proc/self/fd")

@@ -13,7 +13,7 @@ import (
 )
 
 func TestReopenAfterRename(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "error.log")
+	path := filepath.Join(scratch(t), "error.log")
 	f := open(t, path, Rotate{}, 0)
 	mustWrite(t, f, "one\n")
 	if err := os.Rename(path, path+".1"); err != nil {
@@ -44,7 +44,7 @@ func TestReopenAfterRename(t *testing.T) {
 }
 
 func TestReopenAfterRemove(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "error.log")
+	path := filepath.Join(scratch(t), "error.log")
 	f := open(t, path, Rotate{}, 0)
 	mustWrite(t, f, "one\n")
 	if err := errors.Join(os.Remove(path), f.Reopen()); err != nil {
@@ -58,7 +58,7 @@ func TestReopenAfterRemove(t *testing.T) {
 }
 
 func TestReopenFailureKeepsTheOldFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "error.log")
+	path := filepath.Join(scratch(t), "error.log")
 	f := open(t, path, Rotate{}, 0)
 	mustWrite(t, f, "one\n")
 	if err := errors.Join(os.Rename(path, path+".1"), os.Symlink("/dev/null", path)); err != nil {
@@ -75,7 +75,7 @@ func TestReopenFailureKeepsTheOldFile(t *testing.T) {
 
 // Reopen leaks neither descriptors nor goroutines; lumberjack leaves one goroutine for each Logger.
 func TestReopenLeaksNothing(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "error.log")
+	path := filepath.Join(scratch(t), "error.log")
 	f := open(t, path, Rotate{Plain: true}, 0)
 	f.complaints.w = io.Discard
 	mustWrite(t, f, "one\n")
@@ -120,7 +120,7 @@ func TestReopenLeaksNothing(t *testing.T) {
 
 // If lumberjack cannot open the file it renames it and opens another one. That one must not stay.
 func TestFileMovedByLumberjack(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "error.log")
+	path := filepath.Join(scratch(t), "error.log")
 	f := open(t, path, Rotate{}, 0)
 	f.complaints.w = io.Discard
 	mustWrite(t, f, "one\n")

@@ -14,7 +14,7 @@ import (
 
 // A rotation mends it as well.
 func TestRotationAfterRemove(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "error.log")
+	path := filepath.Join(scratch(t), "error.log")
 	f := open(t, path, Rotate{Plain: true}, 4)
 	mustWrite(t, f, "one\n")
 	if err := os.Remove(path); err != nil {
@@ -28,7 +28,7 @@ func TestRotationAfterRemove(t *testing.T) {
 
 // With the clock at rest, or set back, no old file is put over another.
 func TestRotationsInOneMillisecond(t *testing.T) { // B51 B52
-	path := filepath.Join(t.TempDir(), "error.log")
+	path := filepath.Join(scratch(t), "error.log")
 	f := open(t, path, Rotate{Backups: -1, MaxAgeDays: -1, Plain: true}, 1)
 	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	f.now = func() time.Time { return noon }
@@ -65,7 +65,7 @@ func TestRotationsInOneMillisecond(t *testing.T) { // B51 B52
 }
 
 func TestOldFilesAreKeptInNumber(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "error.log")
+	path := filepath.Join(scratch(t), "error.log")
 	f := open(t, path, Rotate{Backups: 3}, 10)
 	for i := range 40 {
 		mustWrite(t, f, fmt.Sprintf("line %03d\n", i))
@@ -102,7 +102,7 @@ func TestRotateDefaults(t *testing.T) {
 }
 
 func TestLongRecordGetsItsOwnFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "error.log")
+	path := filepath.Join(scratch(t), "error.log")
 	f := open(t, path, Rotate{Plain: true}, 10)
 	long := strings.Repeat("y", 1000) + "\n"
 	mustWrite(t, f, long)
@@ -117,7 +117,7 @@ func TestLongRecordGetsItsOwnFile(t *testing.T) {
 
 // lumberjack alone would make the new file 0600 if the old one has been removed, and 0644 here would be as wrong.
 func TestRotationKeepsModeAndOwner(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "error.log")
+	path := filepath.Join(scratch(t), "error.log")
 	f := open(t, path, Rotate{Plain: true}, 4)
 	mustWrite(t, f, "one\n")
 	if err := os.Chmod(path, 0o604); err != nil {
@@ -148,7 +148,7 @@ func TestRotationKeepsModeAndOwner(t *testing.T) {
 
 // If the file cannot be put aside, it grows; the failure is told once, and tried again after a second only.
 func TestFailedRotationLosesNothing(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	path := filepath.Join(dir, "error.log")
 	f := open(t, path, Rotate{Plain: true}, 4)
 	var said bytes.Buffer
@@ -194,7 +194,7 @@ func TestRotationUndone(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, whose rules make the new file fail")
 	}
-	dir := t.TempDir()
+	dir := scratch(t)
 	path := filepath.Join(dir, "error.log")
 	f := open(t, path, Rotate{Plain: true}, 4)
 	f.complaints.w = io.Discard

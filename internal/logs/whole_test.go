@@ -119,7 +119,7 @@ func TestRotationLosesNothing(t *testing.T) { // B51
 	const writers, lines, limit = 20, 2000, 32 << 10
 	for _, plain := range []bool{true, false} {
 		t.Run(fmt.Sprintf("plain=%v", plain), func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "error.log")
+			path := filepath.Join(scratch(t), "error.log")
 			f := open(t, path, Rotate{Backups: 10000, Plain: plain}, limit)
 			var wg sync.WaitGroup
 			for w := range writers {
@@ -157,7 +157,7 @@ func TestRotationLosesNothing(t *testing.T) { // B51
 // The whole way: pipes, Lines, a Writer, a File that rotates and is reopened all the while.
 func TestPipesToRotatedFile(t *testing.T) { // B51
 	const writers, lines, limit = 20, 2000, 32 << 10
-	path := filepath.Join(t.TempDir(), "access.log")
+	path := filepath.Join(scratch(t), "access.log")
 	f := open(t, path, Rotate{Backups: 10000, Plain: true}, limit)
 	w := NewWriter(f, Queue{Bytes: 64 << 10, Wait: time.Minute})
 	var reading, writing sync.WaitGroup
@@ -219,4 +219,25 @@ func TestPipesToRotatedFile(t *testing.T) { // B51
 		t.Errorf("%d dropped, %d failed", w.Dropped(), w.Failed())
 	}
 	wantEveryLine(t, append(backups(t, path), path), writers, lines)
+}
+
+// scratch is t.TempDir for tests that rotate: lumberjack removes and compresses on a goroutine of its own, which nobody can
+// wait for, and may make a file while the directory is being removed.
+func scratch(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "logs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+			if err := os.RemoveAll(dir); err == nil {
+				return
+			} else if time.Now().After(end) {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	return dir
 }
