@@ -25,7 +25,7 @@ type Identity struct {
 
 // A Status is what the parent says of the daemon as a whole.
 type Status struct {
-	State      string    `json:"state"`              // starting, serving, reloading, stopping
+	State      string    `json:"state"`              // starting, serving, reloading, degraded, stopping
 	Generation uint64    `json:"generation"`         // the generation that serves
 	Rolling    uint64    `json:"rolling,omitzero"`   // the generation being rolled in, 0: none
 	Want       int       `json:"want"`               // children wanted
@@ -37,6 +37,7 @@ type Status struct {
 	ReloadAt   time.Time `json:"reload_at,omitzero"` // when the last reload ended, zero: never
 	ReloadOK   bool      `json:"reload_ok"`          // whether it succeeded
 	Reload     string    `json:"reload,omitzero"`    // who asked for it, or why it failed
+	Trouble    string    `json:"trouble,omitzero"`   // what has failed, if the state is degraded
 }
 
 // A Board is the parent's end of the file. It is not safe for concurrent use: one goroutine owns it.
@@ -147,6 +148,7 @@ func (b *Board) SetStatus(s Status, now time.Time) error {
 	}
 	putText(h[hState-hStatus:hState-hStatus+stateLen], s.State)
 	putText(h[hReload-hStatus:hReload-hStatus+reloadLen], s.Reload)
+	putText(h[hTrouble-hStatus:hTrouble-hStatus+troubleLen], s.Trouble)
 	return b.write(h, hStatus)
 }
 

@@ -38,7 +38,8 @@ const (
 	hReloadAt   = 200 // u64, ns since 1970, 0: never
 	hReloadOK   = 208 // u64, 1: the last reload succeeded
 	hState      = 224 // text, 32 bytes
-	hReload     = 256 // text, 512 bytes: why the last reload was made, or why it failed
+	hReload     = 256 // text, 384 bytes: why the last reload was made, or why it failed
+	hTrouble    = 640 // text, 128 bytes: what has failed, if the state is degraded
 	hStatusEnd  = 768
 	hName       = 768  // text, 128 bytes
 	hProgram    = 896  // text, 512 bytes
@@ -48,7 +49,8 @@ const (
 	hAttention  = 2560 // u64 in a cache line of its own: 1 asks the next child that becomes busy to ring
 
 	stateLen   = 32
-	reloadLen  = 512
+	reloadLen  = 384
+	troubleLen = 128
 	nameLen    = 128
 	programLen = 512
 	listenLen  = 512

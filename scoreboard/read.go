@@ -172,7 +172,7 @@ func decodeHeader(h []byte) *Snapshot {
 			State: text(h[hState : hState+stateLen]), Generation: get(hGeneration), Rolling: get(hRolling),
 			Want: int(get(hWant)), Born: get(hBorn), Died: get(hDied), Killed: get(hKilled), Lost: get(hLost),
 			Done: get(hDone), ReloadAt: stamp(get(hReloadAt)), ReloadOK: get(hReloadOK) == 1,
-			Reload: text(h[hReload : hReload+reloadLen]),
+			Reload: text(h[hReload : hReload+reloadLen]), Trouble: text(h[hTrouble : hTrouble+troubleLen]),
 		},
 		Created: stamp(get(hCreated)), Updated: stamp(get(hUpdated)),
 		Listen: text(h[hListen : hListen+listenLen]),

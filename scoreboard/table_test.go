@@ -180,7 +180,7 @@ func TestBytes(t *testing.T) {
 	must(t, b.SetStatus(Status{
 		State: overlong(8), Generation: 1<<40 + 9, Rolling: 1<<40 + 10, Want: 1<<40 + 11, Born: 1<<40 + 12,
 		Died: 1<<40 + 13, Killed: 1<<40 + 14, Lost: 1<<40 + 15, Done: 1<<40 + 16,
-		ReloadAt: time.Unix(0, 1<<40+17), ReloadOK: true, Reload: overlong(18),
+		ReloadAt: time.Unix(0, 1<<40+17), ReloadOK: true, Reload: overlong(18), Trouble: overlong(33),
 	}, time.Unix(0, 1<<40+19)))
 	must(t, b.Bear(1, Dequeue, 1<<40+20, overlong(21), time.Unix(0, 1<<40+22)))
 	must(t, b.SetPID(1, 4712))
@@ -224,7 +224,7 @@ func TestBytes(t *testing.T) {
 		"updated": u64(1<<40 + 19), "generation": u64(1<<40 + 9), "rolling": u64(1<<40 + 10), "want": u64(1<<40 + 11),
 		"born": u64(1<<40 + 12), "died": u64(1<<40 + 13), "killed": u64(1<<40 + 14), "lost": u64(1<<40 + 15),
 		"done": u64(1<<40 + 16), "reload at": u64(1<<40 + 17), "reload ok": u64(1), "state": long(8, 32),
-		"reload": long(18, 512), "name": long(1, 128), "program": long(4, 512), "listen": long(7, 512),
+		"reload": long(18, 384), "trouble": long(33, 128), "name": long(1, 128), "program": long(4, 512), "listen": long(7, 512),
 		"pid file": long(5, 256), "error log": long(6, 256), "attention": u64(1<<32 + 33),
 	})
 	compare("slot", file[4096+512:4096+1024], doc.Slot, map[string][]byte{

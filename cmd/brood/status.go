@@ -73,6 +73,9 @@ func printTable(s *scoreboard.Snapshot, running bool, now time.Time, out io.Writ
 		}
 		fmt.Fprintf(out, "last reload %s %s ago: %s\n", result, age(now, s.ReloadAt), logs.Escape(firstLine(s.Reload)))
 	}
+	if s.Trouble != "" && running {
+		fmt.Fprintf(out, "degraded: %s\n", logs.Escape(firstLine(s.Trouble)))
+	}
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SLOT\tPID\tKIND\tGEN\tSTATE\tSINCE\tDONE\tJOB\tCLIENT\tWHAT\tBORN\tBECAUSE")
