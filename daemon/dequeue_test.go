@@ -118,7 +118,7 @@ func TestDequeueChildrenFail(t *testing.T) {
 	s.open("fail")
 	s.open("item")
 	eventually(t, "several failures", func() bool {
-		return strings.Contains(s.log(), `msg="child failed"`) && len(s.eventsOf("queue", "")) >= 3
+		return strings.Contains(s.log(), `msg="dequeue child failed"`) && len(s.eventsOf("queue", "")) >= 3
 	})
 	if !strings.Contains(s.log(), "main loop failed: no luck") {
 		t.Error("the log does not say why")

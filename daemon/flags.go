@@ -30,7 +30,7 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.value((*octal)(&cfg.Umask), "umask", "file mode creation `mask`, octal; -1 keeps the one that is set")
 	s.list(&cfg.Environ, "environ", "environment `variable` that children get: NAME, NAME=value or the begin and *; repeat for more")
 	s.list(&cfg.Rlimits, "rlimits", "`limit` for each child: NAME=VALUE, such as nofile=4096; repeat for more")
-	s.text(&cfg.RunDir, "run-dir", "`directory` of pidfile, scoreboard and control socket")
+	s.text(&cfg.RunDir, "run-dir", "`directory` of pidfile, scoreboard and control socket; default /run/NAME as root")
 	s.text(&cfg.PIDFile, "pid-file", "`file` to lock and to write the parent's pid to")
 	s.text(&cfg.ErrorLog, "error-log", "`file` for messages and the children's output; - is standard error")
 	s.text(&cfg.AccessLog, "access-log", "`file` for access lines; - is standard output")
@@ -38,14 +38,14 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.number(&cfg.LogRotate.Backups, "log-backups", "`number` of rotated log files to keep")
 	s.number(&cfg.LogRotate.MaxAgeDays, "log-max-age", "`days` to keep a rotated log file")
 	s.flag(&cfg.LogRotate.Plain, "log-plain", "do not compress rotated log files")
-	s.text((*string)(&cfg.Pool), "pool", "how the number of children follows the work: dynamic, static or ondemand")
-	s.number(&cfg.Prefork, "prefork", "`number` of children at the start, and at least")
-	s.number(&cfg.MaxChildren, "max-children", "`number` of children at most")
-	s.number(&cfg.MinSpare, "min-spare", "`number` of idle children below which the pool grows")
-	s.number(&cfg.MaxSpare, "max-spare", "`number` of idle children above which the pool shrinks")
+	s.text((*string)(&cfg.Pool), "pool", "how the number of children follows the work: dynamic (the default), static or ondemand")
+	s.numberOr(&cfg.Prefork, defaultPrefork, "prefork", "`number` of children at the start, and at least")
+	s.numberOr(&cfg.MaxChildren, defaultMaxChildren, "max-children", "`number` of children at most")
+	s.numberOr(&cfg.MinSpare, defaultMinSpare, "min-spare", "`number` of idle children below which the pool grows")
+	s.number(&cfg.MaxSpare, "max-spare", "`number` of idle children above which the pool shrinks; 0: a quarter of the children, at least 3")
 	s.timeOr(&cfg.IdleTimeout, defaultIdleTimeout, "idle-timeout", "`time` after which a child that is not needed is sent away")
 	s.timeOr(&cfg.MinChildAge, defaultMinChildAge, "min-child-age", "`time` that a child serves at least before it is sent away for being idle")
-	s.number(&cfg.Concurrency, "concurrency", "`number` of jobs a child runs at once")
+	s.numberOr(&cfg.Concurrency, 1, "concurrency", "`number` of jobs a child runs at once")
 	s.timeOr(&cfg.IdleEvery, time.Second, "idle-every", "`time` between calls of the parent's idle hook")
 	s.number(&cfg.MaxRequests, "max-requests", "`number` of jobs after which a child is replaced; 0 is no limit")
 	s.time(&cfg.MaxAge, "max-age", "`time` after which a child is replaced; 0 is no limit")
@@ -79,6 +79,11 @@ func (s *settings) flag(p *bool, name, usage string) {
 
 func (s *settings) number(p *int, name, usage string) {
 	s.fs.IntVar(p, s.named(name), *p, usage)
+}
+
+// numberOr is number for a setting that has a default other than 0.
+func (s *settings) numberOr(p *int, def int, name, usage string) {
+	s.number(p, name, fmt.Sprintf("%s; 0: %d", usage, def))
 }
 
 // timeOr is time for a setting that has a default other than 0.

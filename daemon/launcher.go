@@ -20,7 +20,7 @@ const (
 	// readyWord on the pipe tells the launcher that every first child is ready; anything else is the error.
 	readyWord = "READY\n"
 	// readyFD is the least descriptor of that pipe. It stays clear of those that go-daemon hands over.
-	readyFD = 64
+	readyFD = 16
 	// launchMargin is what the launcher waits beyond the time that all children may take, for the parent's own start.
 	launchMargin = 5 * time.Second
 	// maxLaunchError is how much of an error the launcher reads.

@@ -57,7 +57,10 @@ func (p *pool) ready(w who) {
 	if p.maxAge > 0 && m.kind == scoreboard.Serve {
 		m.expires = p.now.Add(less(p.maxAge))
 	}
-	if m.failures == 0 || p.mayLog() {
+	switch {
+	case m.kind == scoreboard.Dequeue:
+		p.log(slog.LevelDebug, m, "dequeue child ready")
+	case m.failures == 0 || p.mayLog():
 		p.log(slog.LevelInfo, m, "child ready")
 	}
 	// Counted, not looked for at one moment: children that live for one job may never all serve at once.
@@ -147,7 +150,7 @@ func (p *pool) exited(ev evExited) {
 				text = ev.failed
 			}
 		}
-		p.startFailed(m, text)
+		p.startFailed(m, ev.status, text)
 	case m.end != "":
 		if m.phase == scoreboard.PhaseServing {
 			p.miss(m, m.end)
@@ -161,6 +164,7 @@ func (p *pool) exited(ev evExited) {
 	default:
 		p.status.Died++
 		p.miss(m, "died, "+ev.status)
+		p.trouble = fmt.Sprintf("child %d died, %s", m.pid, ev.status)
 		if p.mayLog() {
 			p.log(slog.LevelWarn, m, "child died", "status", ev.status)
 		}
@@ -195,7 +199,7 @@ func fromOutside(status string) bool {
 }
 
 // startFailed draws the consequences of a child that did not come up.
-func (p *pool) startFailed(m *member, text string) {
+func (p *pool) startFailed(m *member, status, text string) {
 	err := fmt.Errorf("child %s", text)
 	switch {
 	case p.stopping != stopNot || m.end != "" && m.failed == "":
@@ -204,9 +208,10 @@ func (p *pool) startFailed(m *member, text string) {
 	case p.booting:
 		p.fail(err)
 	case p.roll != nil && p.roll.generation == m.generation:
-		p.rollFailed(m, "", err)
+		p.rollFailed(m, status, err)
 	default:
 		pl := p.failedPlace(m)
+		p.trouble = "child failed to start: " + text
 		if !p.mayLog() {
 			break
 		}
@@ -218,6 +223,7 @@ func (p *pool) startFailed(m *member, text string) {
 func (p *pool) fail(err error) {
 	if p.err == nil {
 		p.err = err
+		p.log(slog.LevelError, nil, "the daemon cannot start", "err", err)
 	}
 	p.stop(evStop{mode: stopKill, cause: "the daemon cannot start"})
 }

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -67,6 +69,7 @@ func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim,
 		launcher.say(err)
 		return err
 	}
+	reserveThreads(spareThreads)
 	p := &Parent{
 		cfg: cfg, asked: asked, environ: environ, null: -1, bell: -1,
 		events: make(chan event, 256), done: make(chan struct{}),
@@ -88,6 +91,26 @@ func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim,
 	p.cleanUp()
 	launcher.say(err)
 	return err
+}
+
+// spareThreads is how many threads the parent has ready beside those that it uses. When the system has no more to give
+// (RLIMIT_NPROC, pids.max) a start of a child fails, which can be survived; but if the runtime needs a thread then and does
+// not get one it ends the process.
+const spareThreads = 8
+
+// reserveThreads makes the runtime have n threads: it keeps those that have nothing to do.
+func reserveThreads(n int) {
+	var all sync.WaitGroup
+	all.Add(n)
+	for range n {
+		go func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			all.Done()
+			all.Wait() // each of them has a thread of its own now
+		}()
+	}
+	all.Wait()
 }
 
 // begin acquires what the daemon needs before its first child, in an order in which each step is guarded by the one

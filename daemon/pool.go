@@ -109,6 +109,7 @@ type pool struct {
 	dequeue    dequeue
 	lines      ration // of the log, on children that fail
 	unsaid     int    // lines that it did not get
+	trouble    string // what has failed last
 	deaths     ration // that are made good at once
 	failed     ration // starts that are tried again at once
 	stopping   stopMode
@@ -146,7 +147,7 @@ func (p *pool) step(now time.Time, ev event) []action {
 	case evSpawnFailed:
 		if m := p.find(ev.who); m != nil {
 			p.remove(m)
-			p.startFailed(m, fmt.Sprintf("cannot be started: %v", ev.err))
+			p.startFailed(m, "", fmt.Sprintf("cannot be started: %v", ev.err))
 		}
 	case evReady:
 		p.ready(ev.who)
@@ -170,6 +171,9 @@ func (p *pool) step(now time.Time, ev event) []action {
 	case evAnswered:
 		p.answered(ev)
 	case evSpent:
+		if m := p.find(ev.who); m != nil && m.revoked != nil {
+			ev.why = m.revoked.why // the SIGTERM of which it speaks is ours
+		}
 		p.replace(ev.who, ev.why)
 	case evAlive:
 		if m := p.find(ev.who); m != nil {
@@ -331,6 +335,9 @@ func (p *pool) describe() {
 	case p.retryAt() != never, p.dequeue.failures > 1:
 		s.State = "degraded"
 	default:
-		s.State = "serving"
+		s.State, p.trouble = "serving", ""
+	}
+	if s.Trouble = ""; s.State == "degraded" {
+		s.Trouble = p.trouble
 	}
 }

@@ -28,7 +28,7 @@ func TestPoolInvariants(t *testing.T) {
 	// Histories in which nothing happens prove nothing.
 	for _, what := range []string{
 		"up", "reload done", "reload failed, the old children go on", "reload not needed", "growing", "killing child",
-		"child died", "child failed to start", "child failed", "job killed", "client has left", "degraded", "stalled", "hung",
+		"child died", "child failed to start", "dequeue child failed", "job killed", "client has left", "degraded", "stalled", "hung",
 		"dequeue", "scale", "refused to leave",
 	} {
 		if seen[what] == 0 {

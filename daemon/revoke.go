@@ -89,7 +89,7 @@ func (p *pool) settled(ev evSettled) {
 		return
 	case ev.leaving:
 		// Also if the slot has told already that the job is over: the child means it.
-		m.end = m.revokedFor
+		m.end = firstOf(m.revokedFor, "leaves with its job")
 		m.revoked, m.waiting = nil, nil
 		p.miss(m, m.end)
 		p.setPhase(m, scoreboard.PhaseDraining, p.now.Add(max(p.killGrace, 0)))

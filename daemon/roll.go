@@ -103,8 +103,12 @@ func (p *pool) pinned(ev evPinned) {
 
 // tryCandidate starts the first child of the new generation.
 func (p *pool) tryCandidate() {
+	p.roll.stage, p.roll.soakUntil = rollCandidate, never
+	p.spawnCandidate()
+}
+
+func (p *pool) spawnCandidate() {
 	r := p.roll
-	r.stage, r.soakUntil = rollCandidate, never
 	if p.spawn(scoreboard.Serve, r.generation, "reload: "+r.cause, r.failures) == nil {
 		p.rollOver(errors.New("no slot is free: too many children still drain"))
 	}
@@ -125,9 +129,16 @@ func (p *pool) rollOn() {
 		r.stage = rollPinning
 		p.do(actPin{r.generation})
 	}
-	// One that was asked to end, such as by the policy on lost clients, has shown that it works.
-	if r.stage == rollSoak && (!p.now.Before(r.soakUntil) || p.count(r.generation, phaseStarting, phaseServing) == 0) {
+	switch {
+	case r.stage == rollSoak && !p.now.Before(r.soakUntil):
 		r.stage, r.soakUntil = rollRest, never
+	case r.stage == rollSoak && p.count(r.generation, phaseStarting, phaseServing) == 0:
+		// It was asked to end: it has done as many jobs as it may, or its client has left. Another one goes on with the
+		// probation.
+		p.spawnCandidate()
+		if p.roll == nil {
+			return
+		}
 	}
 	if r.stage != rollRest {
 		return
@@ -165,7 +176,7 @@ func (p *pool) rollFailed(m *member, status string, err error) {
 	}
 	r.bad = r.bad || !fromOutside(status)
 	switch {
-	case r.stage == rollSoak && fromOutside(status) && r.failures < maxRollFailures:
+	case r.stage != rollRest && fromOutside(status) && r.failures < maxRollFailures:
 		p.tryCandidate()
 		return
 	case r.stage != rollRest || r.failures >= maxRollFailures:

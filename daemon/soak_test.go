@@ -78,7 +78,8 @@ func TestSoakKilledFromOutside(t *testing.T) {
 	want(t, "old ones serving", w.serving(1), 3)
 }
 
-// One that ends because its client has left, or because it has done as many jobs as it may, has shown that it works.
+// One that ends because its client has left, or because it has done as many jobs as it may, is followed by another one,
+// and the probation goes on.
 func TestSoakEndsWithWork(t *testing.T) {
 	w, told := soaking(t)
 	x := w.anyone(2)
@@ -87,7 +88,41 @@ func TestSoakEndsWithWork(t *testing.T) {
 	w.step(evSettled{x, 1, true})
 	w.step(evExited{who: x, status: "exit status 0"})
 	w.settle()
+	for range 5 {
+		want(t, "told", *told, error(errPending))
+		want(t, "another one serving", w.serving(2), 1)
+		want(t, "old ones serving", w.serving(1), 3)
+		w.pass(300 * time.Millisecond)
+		w.step(evSpent{w.anyone(2), "has done as many jobs as it may"})
+		w.settle()
+	}
+	w.pass(500 * time.Millisecond)
 	want(t, "told", *told, nil)
 	want(t, "new ones serving", w.serving(2), 3)
 	want(t, "old ones serving", w.serving(1), 0)
+	// What dies is dying all the same.
+	w, told = soaking(t)
+	w.step(evSpent{w.anyone(2), "was sent SIGTERM"})
+	w.settle()
+	w.step(evExited{who: w.anyone(2), status: "exit status 3"})
+	if *told == nil || *told == errPending {
+		t.Errorf("the reload is said to have ended with %v", *told)
+	}
+}
+
+// Who is killed from outside before it is ready is no fault of the code either.
+func TestCandidateKilledFromOutside(t *testing.T) {
+	l := testLimits()
+	w := worldOf(t, l).begin()
+	w.pass(time.Hour)
+	w.print = "two"
+	told := error(errPending)
+	w.step(evReload{cause: "test", reply: func(err error) { told = err }})
+	for len(w.p.inOrder(2, phaseStarting)) == 0 {
+		w.one()
+	}
+	w.step(evExited{who: w.p.inOrder(2, phaseStarting)[0].who, status: "signal: killed"})
+	w.settle()
+	want(t, "told", told, nil)
+	want(t, "new ones serving", w.serving(2), 3)
 }

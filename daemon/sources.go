@@ -205,7 +205,7 @@ func (l *loop) serveOperator(c *net.UnixConn) {
 		return
 	}
 	l.log.Info("operator", "verb", req.Verb, "uid", peer.UID, "pid", peer.PID)
-	cause := fmt.Sprintf("operator %d", peer.UID)
+	cause := fmt.Sprintf("operator uid=%d", peer.UID)
 	answer := make(chan error, 1)
 	reply := func(err error) { answer <- err }
 	switch req.Verb {

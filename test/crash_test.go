@@ -114,9 +114,13 @@ func TestTermRightAfterSpawn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A reload gives up when three have ended so.
+	const each = 3
 	for i := range tries {
-		if err := kill(d.pid, syscall.SIGHUP); err != nil {
-			t.Fatal(err)
+		if i%each == 0 {
+			if err := kill(d.pid, syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
 		}
 		var pid int
 		if err := eventually(patience, func() error {
@@ -139,7 +143,7 @@ func TestTermRightAfterSpawn(t *testing.T) {
 				return fmt.Errorf("child %d does not end on SIGTERM", pid)
 			}
 			n, err := countLines(d.log, `msg="reload failed, .*exited before it was ready: signal: terminated"`)
-			if err == nil && n != i+1 {
+			if err == nil && n != (i+1)/each {
 				err = fmt.Errorf("%d reloads have failed after %d signals", n, i+1)
 			}
 			return err
