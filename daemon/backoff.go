@@ -73,13 +73,12 @@ type place struct {
 // a minute, give or take a fifth.
 func (p *pool) failedPlace(m *member) place {
 	n := m.failures + 1
-	pl := place{p.now, n}
 	wait := p.failed.take(p.now)
 	if n > 1 {
 		d := min(backoffFirst<<min(n-2, 10), backoffMax)
 		wait = max(wait, d-d/5+time.Duration(rand.Int64N(int64(d/5*2))))
 	}
-	pl.at = p.now.Add(wait)
+	pl := place{p.now.Add(wait), n}
 	p.places = append(p.places, pl)
 	return pl
 }

@@ -57,7 +57,7 @@ func TestBuildEnviron(t *testing.T) {
 
 // What belongs to the user who has started the daemon is not for another one.
 func TestBuildEnvironOfSomebodyElse(t *testing.T) {
-	environ := []string{"PATH=/bin", "HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh", "PWD=/root/x", "XDG_RUNTIME_DIR=/run/0", "LANG=C"}
+	environ := []string{"PATH=/bin", "HOME=/boss", "USER=boss", "LOGNAME=boss", "SHELL=/bin/sh", "PWD=/boss/x", "XDG_RUNTIME_DIR=/run/0", "LANG=C"}
 	id := &identity{uid: 1, gid: 1, name: "other", home: "/h"}
 	const own = "HOME=/h LANG=C LOGNAME=other PATH=/bin USER=other"
 	for wanted, want := range map[string]string{

@@ -182,7 +182,7 @@ type (
 		who
 		phase phase
 	}
-	// kill ends a child and its process group.
+	// kill ends a child and all that it has started.
 	actKill struct{ who }
 	// term sends SIGTERM to a child and its process group.
 	actTerm struct{ who }

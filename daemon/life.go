@@ -173,7 +173,7 @@ func (p *pool) exited(ev evExited) {
 		rolling := p.roll != nil && p.roll.generation == m.generation
 		err := fmt.Errorf("child died right after it was ready: %s", ev.status)
 		switch {
-		case m.kind == scoreboard.Dequeue && !fromOutside(ev.status):
+		case m.kind == scoreboard.Dequeue && !outside:
 			p.dequeueFailed(m, "died, "+ev.status)
 		case m.kind == scoreboard.Dequeue:
 		case rolling && (p.roll.stage == rollSoak || !outside):

@@ -107,7 +107,7 @@ func (p *pool) settled(ev evSettled) {
 	}
 }
 
-// overtime revokes a job whose time is over: its context ends, then its process group gets SIGTERM, then SIGKILL, each
+// overtime revokes a job whose time is over: its context ends, then its process group gets SIGTERM, then its tree SIGKILL, each
 // after KillGrace.
 func (p *pool) overtime(m *member, serial uint64) {
 	if serial == 0 || m.phase != scoreboard.PhaseServing && m.phase != scoreboard.PhaseDraining {

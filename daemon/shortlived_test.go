@@ -60,16 +60,22 @@ func TestStartWithDyingChildren(t *testing.T) {
 	}
 }
 
-// Code whose children die some seconds after they were ready, later than the probation, is given up all the same while
-// the reload goes on, and nobody who served before is missing afterwards.
-func TestReloadOfDyingCode(t *testing.T) {
+// reloadingOneByOne is a world of eight children in which a reload has begun, one start at a time.
+func reloadingOneByOne(t *testing.T, told *error) *world {
 	l := testLimits()
 	l.prefork, l.maxChildren, l.slots, l.parallel = 8, 8, 40, 1
 	w := worldOf(t, l).begin()
 	w.pass(time.Hour)
 	w.print = "two"
+	w.step(evReload{cause: "test", reply: func(err error) { *told = err }})
+	return w
+}
+
+// Code whose children die some seconds after they were ready, later than the probation, is given up all the same while
+// the reload goes on, and nobody who served before is missing afterwards.
+func TestReloadOfDyingCode(t *testing.T) {
 	told := error(errPending)
-	w.step(evReload{cause: "test", reply: func(err error) { told = err }})
+	w := reloadingOneByOne(t, &told)
 	least := 8
 	for range 2000 {
 		if told != errPending {
@@ -102,13 +108,8 @@ func TestReloadOfDyingCode(t *testing.T) {
 
 // A reload that fails when most of the old children have left keeps those of the new code until the old ones are back.
 func TestRetreat(t *testing.T) {
-	l := testLimits()
-	l.prefork, l.maxChildren, l.slots, l.parallel = 8, 8, 40, 1
-	w := worldOf(t, l).begin()
-	w.pass(time.Hour)
-	w.print = "two"
 	told := error(errPending)
-	w.step(evReload{cause: "test", reply: func(err error) { told = err }})
+	w := reloadingOneByOne(t, &told)
 	for w.serving(2) < 6 {
 		if !w.one() {
 			t.Fatal("the reload does not go on")

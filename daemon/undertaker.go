@@ -57,17 +57,13 @@ func (u *undertaker) run() {
 	for {
 		select {
 		case proc := <-u.kills:
-			u.killAll(proc)
+			u.killAll(append(waiting(u.kills), proc))
 		case proc := <-u.graves:
 			// A kill that was asked for goes first: it may be that of this very child, whose cgroup is about to be closed.
-			select {
-			case doomed := <-u.kills:
-				u.killAll(doomed)
-			default:
-			}
-			u.sweep(proc)
+			u.killAll(waiting(u.kills))
+			u.sweep(append(waiting(u.graves), proc))
 		case <-u.p.done:
-			u.sweep(nil)
+			u.sweep(waiting(u.graves))
 			u.leaves.Wait()
 			return
 		}
@@ -83,28 +79,31 @@ func (u *undertaker) finish() {
 	}
 }
 
-// killAll ends a child and all those that are to be ended by now: one look at the process table does for all.
-func (u *undertaker) killAll(first *process) {
+// waiting takes all that is in a queue: one look at the process table does for all of them.
+func waiting(queue <-chan *process) (procs []*process) {
+	for {
+		select {
+		case proc := <-queue:
+			procs = append(procs, proc)
+		default:
+			return procs
+		}
+	}
+}
+
+// killAll ends children.
+func (u *undertaker) killAll(procs []*process) {
 	var roots []tree.Root
-	add := func(proc *process) {
+	for _, proc := range procs {
 		if proc.leaf != nil {
 			err := proc.leaf.Kill()
 			proc.signalSelf(unix.SIGKILL) // it may have moved to another group
 			if err == nil {
-				return
+				continue
 			}
 			u.p.log.Warn("cannot kill a child's cgroup", "slot", proc.slot, "pid", proc.pid, "err", err)
 		}
 		roots = append(roots, tree.Root{PID: proc.pid, Signal: proc.signalSelf})
-	}
-	add(first)
-	for more := true; more; {
-		select {
-		case proc := <-u.kills:
-			add(proc)
-		default:
-			more = false
-		}
 	}
 	if len(roots) == 0 {
 		return
@@ -114,13 +113,13 @@ func (u *undertaker) killAll(first *process) {
 	}
 }
 
-// sweep ends what a child has left behind, and all those who are waiting for that; first may be nil.
-func (u *undertaker) sweep(first *process) {
+// sweep ends what children have left behind.
+func (u *undertaker) sweep(procs []*process) {
 	var marks []string
-	add := func(proc *process) {
+	for _, proc := range procs {
 		marks = append(marks, u.p.mark(proc.who))
 		if proc.leaf == nil {
-			return
+			continue
 		}
 		// It waits until the last of its processes has ended.
 		u.leaves.Go(func() {
@@ -129,17 +128,6 @@ func (u *undertaker) sweep(first *process) {
 			}
 			proc.leaf.Close()
 		})
-	}
-	if first != nil {
-		add(first)
-	}
-	for more := true; more; {
-		select {
-		case proc := <-u.graves:
-			add(proc)
-		default:
-			more = false
-		}
 	}
 	if len(marks) == 0 {
 		return
