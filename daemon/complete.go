@@ -55,6 +55,7 @@ func (cfg *Config) complete() error {
 	setDefault(&cfg.StartTimeout, defaultStartTimeout)
 	setDefault(&cfg.Soak, defaultSoak)
 	setDefault(&cfg.Umask, defaultUmask)
+	setDefault(&cfg.AutoReloadWhen, NotRoot)
 	setDefault(&cfg.DrainTimeout, defaultDrainTimeout)
 	setDefault(&cfg.StopTimeout, defaultStopTimeout)
 	setDefault(&cfg.KillGrace, defaultKillGrace)
@@ -81,6 +82,9 @@ func (cfg *Config) complete() error {
 	if cfg.Umask > 0o777 {
 		return fmt.Errorf("field Umask is %#o: want an octal number up to 0777, or a negative one to leave it alone", cfg.Umask)
 	}
+	if w := cfg.AutoReloadWhen; w != NotRoot && w != Always && w != Never {
+		return fmt.Errorf("field AutoReloadWhen is %q: want %q, %q or %q", w, NotRoot, Always, Never)
+	}
 	if cfg.MaxMemory < 0 {
 		return fmt.Errorf("field MaxMemory is %d: want a number of bytes, or 0 for no limit", cfg.MaxMemory)
 	}
@@ -97,6 +101,7 @@ func (cfg *Config) complete() error {
 		{"MaxAge", cfg.MaxAge}, {"HungAfter", cfg.HungAfter}, {"JobTimeout", cfg.JobTimeout},
 		{"IdleTimeout", cfg.IdleTimeout}, {"IdleEvery", cfg.IdleEvery}, {"StartTimeout", cfg.StartTimeout},
 		{"DrainTimeout", cfg.DrainTimeout}, {"StopTimeout", cfg.StopTimeout}, {"LingerTimeout", cfg.LingerTimeout},
+		{"MinReloadInterval", cfg.MinReloadInterval},
 	} {
 		if d.d < 0 {
 			return fmt.Errorf("field %s is %v: want a positive duration, or 0 for the default", d.name, d.d)

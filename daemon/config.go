@@ -142,6 +142,28 @@ type Config struct {
 	// the program itself, reload.Dirs for what it reads. Default: none.
 	AutoReload reload.Set
 
+	// AutoReloadWhen says when AutoReload is obeyed: NotRoot, Always or Never. Default NotRoot; as root the log then says
+	// that nothing is watched.
+	AutoReloadWhen AutoReloadWhen
+
+	// AutoReloadCheckEvery is how often the files of AutoReload are compared though the kernel has told of no change, for
+	// file systems that tell of none. Default: what AutoReload.Poll says, which is 5 s unless it is set. Negative: never,
+	// except where the kernel cannot tell, which it itself has said.
+	AutoReloadCheckEvery time.Duration
+
+	// AutoReloadHandler is called in the place of a reload when files of AutoReload have changed; p.Reload asks for one.
+	// Called in the parent, on a goroutine of its own, one call at a time: changes that come during a call become one more.
+	// Default: reload, unless what has changed is the program and it is the one that runs, or one that has failed to start.
+	AutoReloadHandler func(p *Parent, c reload.Change)
+
+	// MinReloadInterval is the least time between the beginnings of two reloads: one that is asked for earlier waits.
+	// Default: none.
+	MinReloadInterval time.Duration
+
+	// TrustedOwner is the user, by name or number, who may own the program and the directories on the way to it beside
+	// root, when the parent is root. Default: root alone.
+	TrustedOwner string
+
 	// OnClientDisconnect decides what happens to a job whose client has left: KillChild, CancelJob or a policy of your
 	// own. Called in the parent, on the hooks' goroutine, once for each lost client. Default: CancelJob.
 	OnClientDisconnect func(Disconnect) Action

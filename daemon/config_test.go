@@ -40,7 +40,7 @@ func TestConfigDefaults(t *testing.T) {
 		StartTimeout: 10 * time.Second, DrainTimeout: 5 * time.Minute, StopTimeout: 30 * time.Second,
 		KillGrace: 2 * time.Second, LingerTimeout: 5 * time.Second,
 		Pool: Dynamic, MaxChildren: 150, MinSpare: 1, IdleTimeout: time.Minute, MinChildAge: 10 * time.Second,
-		IdleEvery: time.Second, Umask: 0o027, Soak: time.Second,
+		IdleEvery: time.Second, Umask: 0o027, Soak: time.Second, AutoReloadWhen: NotRoot,
 	}
 	if diff := cmp.Diff(want, cfg, plain); diff != "" {
 		t.Errorf("want (-) against got (+):\n%s", diff)
@@ -85,7 +85,7 @@ func TestConfigPaths(t *testing.T) {
 	want.Prefork, want.Concurrency = cfg.Prefork, cfg.Concurrency
 	want.StartTimeout, want.DrainTimeout, want.StopTimeout = cfg.StartTimeout, cfg.DrainTimeout, cfg.StopTimeout
 	want.KillGrace, want.LingerTimeout = cfg.KillGrace, cfg.LingerTimeout
-	want.Umask, want.Soak = cfg.Umask, cfg.Soak
+	want.Umask, want.Soak, want.AutoReloadWhen = cfg.Umask, cfg.Soak, cfg.AutoReloadWhen
 	want.Pool, want.MaxChildren, want.MinSpare = cfg.Pool, cfg.MaxChildren, cfg.MinSpare
 	want.IdleTimeout, want.MinChildAge, want.IdleEvery = cfg.IdleTimeout, cfg.MinChildAge, cfg.IdleEvery
 	if diff := cmp.Diff(want, cfg, plain); diff != "" {
@@ -123,6 +123,8 @@ func TestConfigErrors(t *testing.T) {
 		{func(c *Config) { c.DrainTimeout = -1 }, "DrainTimeout is -1ns"},
 		{func(c *Config) { c.StopTimeout = -time.Minute }, "StopTimeout is -1m0s"},
 		{func(c *Config) { c.LingerTimeout = -1 }, "LingerTimeout is -1ns"},
+		{func(c *Config) { c.MinReloadInterval = -1 }, "MinReloadInterval is -1ns"},
+		{func(c *Config) { c.AutoReloadWhen = "yes" }, `AutoReloadWhen is "yes"`},
 		{func(c *Config) { c.Listen = []string{":1", "nonsense"} }, `"nonsense"`},
 		{func(c *Config) { c.Daemonize, c.ErrorLog = true, "-" }, "ErrorLog"},
 		{func(c *Config) { c.Daemonize, c.AccessLog = true, "-" }, "AccessLog"},
@@ -134,7 +136,8 @@ func TestConfigErrors(t *testing.T) {
 		}
 	}
 	for _, ok := range []func(*Config){
-		func(c *Config) { c.KillGrace = -time.Second }, // kill at once
+		func(c *Config) { c.KillGrace = -time.Second },            // kill at once
+		func(c *Config) { c.AutoReloadCheckEvery = -time.Second }, // never
 		func(c *Config) { c.Prefork, c.Concurrency = mostChildren, 1<<20 },
 		func(c *Config) { c.ErrorLog, c.AccessLog = "-", "-" },
 	} {

@@ -86,6 +86,7 @@ func (p *Parent) attempt(name string, f func() error) error {
 	late := time.AfterFunc(hookPatience, func() {
 		p.log.Warn("hook hangs", "hook", name, "for", hookPatience)
 	})
+	defer late.Stop() // also if it ends the goroutine
 	err := guard(name, f)
 	if !late.Stop() {
 		p.log.Info("hook has returned", "hook", name, "after", time.Since(begun).Round(time.Millisecond))

@@ -54,7 +54,7 @@ func launchAs(t testing.TB, scenario string, prepare func(s *site), env ...strin
 	defer log.Close()
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "BROOD") })
-	s.cmd.Env = append(s.cmd.Env, scenarioVar+"="+scenario, siteVar+"="+dir, "BROOD_RUN_DIR="+s.path("run"), "BROOD_POOL=static", "BROOD_SOAK=50ms",
+	s.cmd.Env = append(s.cmd.Env, scenarioVar+"="+scenario, siteVar+"="+dir, "BROOD_RUN_DIR="+s.path("run"), "BROOD_POOL=static", "BROOD_SOAK=50ms", "BROOD_AUTO_RELOAD_WHEN=always",
 		// Without it each process built with -race sleeps for a second when it exits.
 		"GORACE=atexit_sleep_ms=0")
 	s.cmd.Env = append(s.cmd.Env, env...)

@@ -34,8 +34,9 @@ type Parent struct {
 	identity *identity
 	group    *tree.Group // in which children have groups of their own; nil: they have none
 	self     pidfile.Identity
-	program  string // path of the program, not resolved: a deploy may turn a link
-	startDir string // children start where the daemon did, so that main does the same in all of them
+	program  string   // path of the program, not resolved: a deploy may turn a link
+	owners   []uint32 // who may own it beside root
+	startDir string   // children start where the daemon did, so that main does the same in all of them
 	log      *slog.Logger
 	childLog *slog.Logger
 	errors   *logs.Writer // nil: Config.Logger takes the messages
@@ -130,6 +131,9 @@ func (p *Parent) begin() (err error) {
 	}
 	var warning string
 	if p.identity, warning, err = identify(&p.cfg); err != nil {
+		return err
+	}
+	if p.owners, err = lookUpOwners(p.cfg.TrustedOwner); err != nil {
 		return err
 	}
 	correction, err := p.cfg.fit(p.identity != nil, p.asked)

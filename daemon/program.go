@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -54,3 +55,19 @@ func openProgram(path string) (*program, error) {
 func procFD(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 func (p *program) close() { unix.Close(p.fd) }
+
+// lookUpOwners returns the user of Config.TrustedOwner, a name or a number, if one is named.
+func lookUpOwners(owner string) ([]uint32, error) {
+	if owner == "" {
+		return nil, nil
+	}
+	id := owner
+	if u, err := user.Lookup(owner); err == nil {
+		id = u.Uid
+	}
+	uid, err := number(id)
+	if err != nil {
+		return nil, fmt.Errorf("field TrustedOwner is %q: want the name or the number of a user", owner)
+	}
+	return []uint32{uid}, nil
+}

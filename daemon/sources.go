@@ -8,13 +8,11 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/brooddaemon/brood/internal/control"
-	"github.com/brooddaemon/brood/reload"
 )
 
 var (
@@ -31,27 +29,12 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	var watcher *reload.Watcher
-	if !l.cfg.AutoReload.IsZero() {
-		set := l.cfg.AutoReload
-		set.Logger = l.log
-		// What the daemon itself writes must not make it reload.
-		set.IgnorePaths = append([]string{l.cfg.RunDir, l.cfg.PIDFile}, set.IgnorePaths...)
-		for _, path := range []string{l.cfg.ErrorLog, l.cfg.AccessLog} {
-			if path != "" && path != "-" {
-				set.IgnorePaths = append(set.IgnorePaths, path)
-				// Rotated ones have a time in their names.
-				ext := filepath.Ext(path)
-				set.Ignore = append(set.Ignore, strings.TrimSuffix(filepath.Base(path), ext)+"-*"+ext+"*")
-			}
-		}
-		if set.Self {
-			set.Self, set.Files = false, append([]string{l.program}, set.Files...)
-		}
-		if watcher, err = reload.Open(set); err != nil {
-			operators.Close()
-			return nil, err
-		}
+	watcher, err := l.openWatcher(os.Geteuid() == 0)
+	if err != nil {
+		operators.Close()
+		return nil, err
+	}
+	if watcher != nil {
 		go l.watchFiles(watcher)
 	}
 	if l.cfg.Pool == OnDemand {
@@ -156,19 +139,6 @@ func (l *loop) readBell() {
 			return
 		}
 		l.post(evRung{})
-	}
-}
-
-func (l *loop) watchFiles(w *reload.Watcher) {
-	for c := range w.Changes() {
-		cause := "files changed"
-		if len(c.Paths) > 0 {
-			cause = c.Paths[0] + " changed"
-		}
-		if n := len(c.Paths) - 1 + c.More; n > 0 {
-			cause = fmt.Sprintf("%s and %d more", cause, n)
-		}
-		l.post(evReload{cause: cause, auto: len(c.Paths) == 1 && c.Paths[0] == l.program})
 	}
 }
 

@@ -29,8 +29,9 @@ const patience = 20 * time.Second
 
 // settings are in the environment of every daemon. Its pool is static, so that a number of children that a test expects is
 // not a question of how busy they are; a test of the growing pool says -pool dynamic. Its reloads do not wait long for the
-// new code to prove itself. WORK is how a test knows its processes.
-var settings = []string{"BROOD_POOL=static", "BROOD_SOAK=50ms", "BROOD_ENVIRON=WORK", "GORACE=" + raceOptions}
+// new code to prove itself, and it sees changed files also when the tests run as root. WORK is how a test knows its processes.
+var settings = []string{"BROOD_POOL=static", "BROOD_SOAK=50ms", "BROOD_AUTO_RELOAD_WHEN=always", "BROOD_ENVIRON=WORK",
+	"GORACE=" + raceOptions}
 
 // scriptsTime ends commands that hang.
 const scriptsTime = 4 * time.Minute

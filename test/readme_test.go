@@ -98,6 +98,9 @@ func (s step) run(t *testing.T, dir string) string {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", s.command)
 	cmd.Dir = dir
+	if os.Geteuid() == 0 {
+		cmd.Env = append(os.Environ(), "BROOD_AUTO_RELOAD_WHEN=always") // which the README tells root to say
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var out output
 	cmd.Stdout, cmd.Stderr = &out, &out

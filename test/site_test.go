@@ -49,7 +49,7 @@ func (s *site) environ() []string {
 		// As many children as a test asks for, unless it says otherwise.
 		"BROOD_POOL=static",
 		// WORK is how a test knows its processes.
-		"BROOD_SOAK=50ms", "BROOD_ENVIRON=WORK",
+		"BROOD_SOAK=50ms", "BROOD_AUTO_RELOAD_WHEN=always", "BROOD_ENVIRON=WORK",
 	}
 }
 
