@@ -8,7 +8,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
+	"time"
 )
 
 // A Kind says what a Message means.
@@ -23,6 +25,7 @@ const (
 	Overtime Kind = 'T' // job Serial has run for longer than it may
 	Spent    Kind = 'X' // the child has served its time and wants to be replaced: Text says why
 	Alive    Kind = 'A' // answers a Ping
+	Proven   Kind = 'J' // the child has done its first job
 	Parting  Kind = 'P' // answers a Leave: Leaving if the child does so, else it has just got work
 )
 
@@ -32,7 +35,9 @@ const (
 	Ping   Kind = 'N' // say Alive
 	Drain  Kind = 'D' // take no more work, finish what is in hand, exit; Text says why
 	Leave  Kind = 'L' // the same, but only if no job runs; the child answers
-	Quit   Kind = 'Q' // the same, and cancel the jobs that run
+	Quit   Kind = 'Q' // the same, and cancel the jobs that run: the daemon stops; they have the time Within
+	Evict  Kind = 'O' // the same to a child that drains; Text says why
+	Yield  Kind = 'Y' // stand behind in the line of those who wait for a connection
 	Revoke Kind = 'V' // the client of job Serial has left: cancel it; Kill if the child is to end as well
 	Clear  Kind = 'C' // the matter of job Serial is settled
 	Find   Kind = 'F' // the connection Inode, Local, Foreign was lost (How): say Gone if a job runs on it
@@ -44,6 +49,7 @@ type Message struct {
 	How     uint8 // a netmon.How
 	Kill    bool
 	Leaving bool
+	Within  time.Duration // how long something may take; in milliseconds, up to 49 days
 	Serial  uint64
 	Inode   uint64
 	Local   netip.AddrPort
@@ -61,10 +67,15 @@ const (
 	flagLeaving = 2
 )
 
-// ErrMessage is returned for bytes that are no Message.
-var ErrMessage = errors.New("malformed control message")
+var (
+	// ErrMessage is returned for bytes that are no Message.
+	ErrMessage = errors.New("malformed control message")
+	// ErrUnknown is returned for a message that a later version of this package may have sent. Parent and child may come
+	// from different builds, so it is to be left alone.
+	ErrUnknown = errors.New("control message of another version")
+)
 
-// The head: kind, how, flags, 5 bytes zero, serial, inode, local address, foreign address; an address is 16 bytes,
+// The head: kind, how, flags, one byte zero, milliseconds (4), serial, inode, local address, foreign address; an address is 16 bytes,
 // port (2), family (1: 0 none, 4, 6), one byte zero.
 
 // Append appends the encoded message to b. A text over 4,096 bytes is cut.
@@ -77,6 +88,7 @@ func (m Message) Append(b []byte) []byte {
 	if m.Leaving {
 		h[2] |= flagLeaving
 	}
+	binary.LittleEndian.PutUint32(h[4:], uint32(min(max(m.Within.Milliseconds(), 0), math.MaxUint32)))
 	binary.LittleEndian.PutUint64(h[8:], m.Serial)
 	binary.LittleEndian.PutUint64(h[16:], m.Inode)
 	putAddr(h[24:44], m.Local)
@@ -86,7 +98,7 @@ func (m Message) Append(b []byte) []byte {
 
 func cut(text string) string { return text[:min(len(text), maxText)] }
 
-// Parse decodes one datagram.
+// Parse decodes one datagram. The error wraps ErrMessage or ErrUnknown.
 func Parse(b []byte) (Message, error) {
 	if len(b) < headLen || len(b) > MaxMessage {
 		return Message{}, fmt.Errorf("%w: %d bytes", ErrMessage, len(b))
@@ -94,17 +106,18 @@ func Parse(b []byte) (Message, error) {
 	m := Message{
 		Kind: Kind(b[0]), How: b[1],
 		Kill: b[2]&flagKill != 0, Leaving: b[2]&flagLeaving != 0,
+		Within: time.Duration(binary.LittleEndian.Uint32(b[4:])) * time.Millisecond,
 		Serial: binary.LittleEndian.Uint64(b[8:]),
 		Inode:  binary.LittleEndian.Uint64(b[16:]),
 		Text:   string(b[headLen:]),
 	}
 	switch m.Kind {
-	case Ready, Failed, Gone, Settled, Overtime, Spent, Alive, Parting, Begin, Ping, Drain, Leave, Quit, Revoke, Clear, Find:
+	case Ready, Failed, Gone, Settled, Overtime, Spent, Proven, Alive, Parting, Begin, Ping, Drain, Leave, Quit, Evict, Yield, Revoke, Clear, Find:
 	default:
-		return Message{}, fmt.Errorf("%w: kind %#x", ErrMessage, b[0])
+		return Message{}, fmt.Errorf("%w: kind %#x", ErrUnknown, b[0])
 	}
-	if b[2]&^(flagKill|flagLeaving) != 0 || b[3]|b[4]|b[5]|b[6]|b[7] != 0 {
-		return Message{}, fmt.Errorf("%w: unknown flags", ErrMessage)
+	if b[2]&^(flagKill|flagLeaving) != 0 || b[3] != 0 {
+		return Message{}, fmt.Errorf("%w: flags %#x", ErrUnknown, b[2:4])
 	}
 	var ok1, ok2 bool
 	m.Local, ok1 = getAddr(b[24:44])
