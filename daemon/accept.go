@@ -293,3 +293,23 @@ func (a *acceptor) pause(paused bool) error {
 		return nil
 	})
 }
+
+// yield takes all listeners out of the epoll and puts them back, so that those who wait in other children for a connection
+// come first: the kernel wakes who was registered first (add_wait_queue_exclusive, kernel/sched/wait.c).
+func (a *acceptor) yield() error {
+	return a.alone(func() error {
+		if a.paused {
+			return nil
+		}
+		for i, l := range a.listeners {
+			if a.shut[l] {
+				continue
+			}
+			unix.EpollCtl(a.epoll, unix.EPOLL_CTL_DEL, l.fd, nil)
+			if err := a.add(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -119,18 +119,18 @@ func (p *pool) retryAt() time.Time {
 	return first
 }
 
-// fill starts children of a generation until as many are there as are wanted, or are being tried as may be.
-func (p *pool) fill(generation uint64, cause func() string) {
+// fill starts children of a generation until as many are there as are wanted, or are starting as may at once.
+func (p *pool) fill(generation uint64, atOnce int, cause func() string) {
 	missing := p.target - p.count(generation, phaseStarting, phaseServing)
 	for _, m := range p.servers(generation, scoreboard.PhaseKilling) {
 		if m.failed != "" {
 			missing-- // when its end is there it is known how long its place has to wait
 		}
 	}
-	starting := len(p.inOrder(0, phaseStarting))
+	starting, atOnce := len(p.inOrder(0, phaseStarting)), min(atOnce, p.parallel)
 	slices.SortStableFunc(p.places, func(a, b place) int { return a.at.Compare(b.at) })
 	p.places = p.places[:max(min(len(p.places), missing), 0)]
-	for missing > 0 && starting < p.parallel {
+	for missing > 0 && starting < atOnce {
 		failures := 0
 		switch {
 		case len(p.places) > 0 && !p.places[0].at.After(p.now):

@@ -25,6 +25,9 @@ var (
 	ErrClientGone = errors.New("the client has left")
 	// ErrStopping is the cause with which the context of a job ends when the daemon stops at once.
 	ErrStopping = errors.New("the daemon is stopping")
+	// ErrEvicted is wrapped in the cause with which the context of a job ends that has run for too long in a child that
+	// drains: for longer than DrainTimeout, or in the oldest of more old generations or children than may drain.
+	ErrEvicted = errors.New("evicted")
 	// ErrDraining is returned by Child.Do in a child that takes no more work, and is the cause, or wrapped in the cause,
 	// with which the main loop's context ends.
 	ErrDraining = errors.New("the child is draining")
@@ -66,6 +69,7 @@ type Child struct {
 	weighing   bool          // it will be again
 	heavy      bool          // and was too much
 	orphaned   bool
+	evicted    *eviction // of all jobs
 	complained time.Time
 	drained    bool
 	draining   chan struct{} // closed when no more work is taken
@@ -261,6 +265,9 @@ func (c *Child) listen() {
 			return
 		}
 		m, err := control.Parse(buf[:n])
+		if errors.Is(err, control.ErrUnknown) {
+			continue
+		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			continue
@@ -272,7 +279,15 @@ func (c *Child) listen() {
 			c.leave()
 		case control.Quit:
 			c.drain(fmt.Errorf("%w: %s", ErrStopping, m.Text))
-			c.cancelAll(ErrStopping)
+			c.evict(ErrStopping, m.Within)
+		case control.Evict:
+			cause := fmt.Errorf("%w: %s", ErrEvicted, m.Text)
+			c.drain(fmt.Errorf("%w: %w", ErrDraining, cause))
+			c.evict(cause, m.Within)
+		case control.Yield:
+			if err := c.acceptor.yield(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
 		case control.Revoke:
 			c.revoke(m)
 		case control.Clear:

@@ -22,12 +22,14 @@ const (
 	defaultIdleTimeout   = 60 * time.Second
 	defaultMinChildAge   = 10 * time.Second
 	defaultStartTimeout  = 10 * time.Second
-	defaultSoak          = time.Second
+	defaultSoak          = 2 * time.Second
 	defaultUmask         = 0o027
 	defaultDrainTimeout  = 5 * time.Minute
 	defaultStopTimeout   = 30 * time.Second
 	defaultKillGrace     = 2 * time.Second
 	defaultLingerTimeout = 5 * time.Second
+
+	defaultMaxDrainingGenerations = 4
 
 	mostChildren = 4096
 	leastHung    = 100 * time.Millisecond
@@ -54,6 +56,8 @@ func (cfg *Config) complete() error {
 	setDefault(&cfg.IdleEvery, time.Second)
 	setDefault(&cfg.StartTimeout, defaultStartTimeout)
 	setDefault(&cfg.Soak, defaultSoak)
+	setDefault(&cfg.MaxDrainingGenerations, defaultMaxDrainingGenerations)
+	setDefault(&cfg.MaxDrainingChildren, min(defaultMaxDrainingGenerations*cfg.MaxChildren, cfg.MaxChildren+64))
 	setDefault(&cfg.Umask, defaultUmask)
 	setDefault(&cfg.AutoReloadWhen, NotRoot)
 	setDefault(&cfg.DrainTimeout, defaultDrainTimeout)
@@ -72,9 +76,17 @@ func (cfg *Config) complete() error {
 	if err := checkEnviron(cfg.Environ); err != nil {
 		return err
 	}
-	if n := slotsFor(cfg.MaxChildren) + 2*cfg.Dequeue.Max; n > scoreboard.MaxSlots {
-		return fmt.Errorf("fields MaxChildren, %d, and Dequeue.Max, %d, are too much together: that takes %d slots, and there can be %d",
-			cfg.MaxChildren, cfg.Dequeue.Max, n, scoreboard.MaxSlots)
+	for _, n := range []struct {
+		name string
+		n    int
+	}{{"MaxDrainingGenerations", cfg.MaxDrainingGenerations}, {"MaxDrainingChildren", cfg.MaxDrainingChildren}} {
+		if n.n < 1 {
+			return fmt.Errorf("field %s is %d: want at least 1, or 0 for the default", n.name, n.n)
+		}
+	}
+	if n := slotsFor(cfg); n > scoreboard.MaxSlots {
+		return fmt.Errorf("fields MaxChildren, %d, MaxDrainingChildren, %d, and Dequeue.Max, %d, are too much together: "+
+			"that takes %d slots, and there can be %d", cfg.MaxChildren, cfg.MaxDrainingChildren, cfg.Dequeue.Max, n, scoreboard.MaxSlots)
 	}
 	if cfg.HungAfter > 0 && cfg.HungAfter < leastHung {
 		return fmt.Errorf("field HungAfter is %v: want at least %v, or 0 to ask nobody", cfg.HungAfter, leastHung)

@@ -138,7 +138,9 @@ func TestScoreboardTells(t *testing.T) {
 	conn.Close()
 	s.await("the letter C", func(b *scoreboard.Snapshot) bool { return b.Children[0].State == scoreboard.Cancelling })
 	s.signal(syscall.SIGHUP, s.board().PID)
-	b := s.await("two generations", func(b *scoreboard.Snapshot) bool { return b.Generation == 2 && len(b.Children) == 2 })
+	b := s.await("two generations", func(b *scoreboard.Snapshot) bool {
+		return b.State == "serving" && b.Generation == 2 && len(b.Children) == 2
+	})
 	if old := b.Children[0]; old.PID != c.PID || old.State != scoreboard.Cancelling || old.Generation != 1 {
 		t.Errorf("the old one: %+v", old)
 	}

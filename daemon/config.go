@@ -171,9 +171,18 @@ type Config struct {
 	// StartTimeout is how long a child may take from its start until it is ready. Default 10 s.
 	StartTimeout time.Duration
 
-	// Soak is how long the first child of a new generation must serve beside the old ones before the others follow. If it
-	// dies in that time the old generation stays. Default 1 s; negative: no time.
+	// Soak is the probation of a new generation. Its first child must do a job, or serve for that long, beside the old ones
+	// before the others follow; and when all of them serve, the old program is kept for that long again and takes over
+	// if children of the new one die by themselves. Only then the reload is done. Default 2 s; negative: no time.
 	Soak time.Duration
+
+	// MaxDrainingGenerations is how many old generations may finish their jobs side by side. A reload that would make it
+	// more evicts the oldest one: see Job.OnEvict. Default 4.
+	MaxDrainingGenerations int
+
+	// MaxDrainingChildren is how many children of old generations may finish their jobs; those that have drained for the
+	// longest are evicted in favour of others. Default: four times MaxChildren, but no more than 64 over it.
+	MaxDrainingChildren int
 
 	// JobTimeout is how long a job may run. At four fifths of it the log is told; then its context ends, then its process
 	// group gets SIGTERM, and then all that it has started SIGKILL, each after KillGrace, and the child is replaced. A
@@ -181,10 +190,11 @@ type Config struct {
 	JobTimeout time.Duration
 
 	// DrainTimeout is how long a child of an old generation may go on with its jobs, and how long any child may once its
-	// parent is gone. Then it is killed. Default 5 min.
+	// parent is gone. Then its jobs are told to end (see Job.OnEvict), and after KillGrace it is killed. Default 5 min.
 	DrainTimeout time.Duration
 
-	// StopTimeout is how long running jobs may go on when the daemon stops. Default 30 s.
+	// StopTimeout is how long running jobs may go on when the daemon stops. Then they are told to end (see Job.OnEvict), and
+	// after KillGrace killed. Default 30 s.
 	StopTimeout time.Duration
 
 	// KillGrace is how long a cancelled job may take to come to its end before its child is killed. Default 2 s; negative:

@@ -82,6 +82,8 @@ type (
 		who
 		why string
 	}
+	// proven says that a child has done its first job.
+	evProven struct{ who }
 	// alive answers a ping.
 	evAlive struct{ who }
 	// stalled says that the parent itself has not run for a while: it was stopped, or the machine was.
@@ -146,6 +148,7 @@ func (evKnock) isEvent()       {}
 func (evAnswered) isEvent()    {}
 func (evOvertime) isEvent()    {}
 func (evSpent) isEvent()       {}
+func (evProven) isEvent()      {}
 func (evAlive) isEvent()       {}
 func (evStalled) isEvent()     {}
 func (evScale) isEvent()       {}

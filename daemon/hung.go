@@ -66,6 +66,7 @@ func (p *pool) forgive(d time.Duration) {
 	}
 	later(&p.stopAt)
 	if p.roll != nil {
-		later(&p.roll.soakUntil)
+		later(&p.roll.until)
+		later(&p.roll.crowded)
 	}
 }

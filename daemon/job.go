@@ -34,6 +34,7 @@ type Job struct {
 	limit     *time.Timer // acts when its time is over; nil: it has no limit
 	warning   *time.Timer
 	deadline  time.Duration // of the monotonic clock
+	onEvict   func(reason error, deadline time.Time)
 }
 
 // Do runs a job that has no connection: a queue item, a timer's work. text says on the scoreboard what it is.
@@ -137,11 +138,11 @@ func (c *Child) end(j *Job, counts bool) {
 	}
 	delete(c.jobs, j.serial)
 	j.setLimit(0)
-	spent := false
+	first, spent := false, false
 	if counts {
 		c.board.Done()
 		c.done++
-		spent = c.done == c.enough
+		first, spent = c.done == 1, c.done == c.enough
 	}
 	c.show()
 	if j.fatal {
@@ -164,6 +165,9 @@ func (c *Child) end(j *Job, counts bool) {
 	c.mu.Unlock()
 	j.cancel(context.Canceled)
 	c.finished()
+	if first {
+		c.tell(control.Message{Kind: control.Proven})
+	}
 	if spent {
 		c.tell(control.Message{Kind: control.Spent, Text: "has done as many jobs as it may"})
 	} else if counts {

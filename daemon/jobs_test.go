@@ -117,6 +117,17 @@ func work(c *daemon.Child, conn *daemon.Conn) bool {
 		awaitGate(ctx, id)
 		end()
 		answer("bye")
+	case "save": // until it is to end, of which it is told first; its word takes as long as ARG says
+		daemon.JobOf(ctx).OnEvict(func(reason error, deadline time.Time) {
+			note(event{What: "evicted", ID: id, Text: fmt.Sprintf("%v, %v left, context %v", reason, time.Until(deadline).Round(time.Second), ctx.Err())})
+			if arg == "gate" {
+				awaitGate(context.Background(), id)
+			}
+		})
+		begin()
+		answer("%d %d", os.Getpid(), c.Slot())
+		<-ctx.Done()
+		end()
 	case "deaf": // for ever, with programs that it has started
 		cmd := exec.Command("sh", "-c", "sleep 1000 & sleep 1000 & wait")
 		cmd.Start()

@@ -25,7 +25,11 @@ func endGroup() {
 // orphan ends a child whose parent has died: at once if it has no work, else when its work is done, within
 // DrainTimeout.
 func (c *Child) orphan() {
-	time.AfterFunc(c.cfg.DrainTimeout, c.vanish)
+	time.AfterFunc(c.cfg.DrainTimeout, func() {
+		grace := max(c.cfg.KillGrace, 0)
+		c.evict(fmt.Errorf("%w: has drained for %v", ErrEvicted, c.cfg.DrainTimeout), grace)
+		time.AfterFunc(grace, c.vanish)
+	})
 	c.mu.Lock()
 	c.orphaned = true
 	c.settled.Broadcast()
@@ -92,10 +96,48 @@ func (c *Child) isDraining() bool {
 	}
 }
 
-func (c *Child) cancelAll(cause error) {
+// evict ends all jobs: those that want to hear of it before do so first. within is the time until the child is killed.
+func (c *Child) evict(reason error, within time.Duration) {
+	deadline := time.Now().Add(within)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.evicted = &eviction{reason, deadline}
 	for _, j := range c.jobs {
-		j.cancel(cause)
+		j.evict(*c.evicted)
+	}
+}
+
+// An eviction is why and until when the jobs of a child are to end.
+type eviction struct {
+	reason   error
+	deadline time.Time
+}
+
+// evict ends the job's context, after its OnEvict has returned. c.mu is held.
+func (j *Job) evict(e eviction) {
+	f := j.onEvict
+	if f == nil {
+		j.cancel(e.reason)
+		return
+	}
+	j.onEvict = nil
+	go func() {
+		defer j.cancel(e.reason) // whatever becomes of f
+		f(e.reason, e.deadline)
+	}()
+}
+
+// OnEvict has f called when the job is to end for no fault of its own and although its client waits: because the daemon
+// stops (the reason is ErrStopping), or because it belongs to old code and has drained for too long (it wraps ErrEvicted).
+//
+// f may save the job's state. It is called once, on a goroutine of its own, while the job runs on; the job's context ends
+// with the reason when f has returned. At the deadline the child is killed. If the job is to end already f is called at
+// once. A later OnEvict replaces f; nil takes it back.
+func (j *Job) OnEvict(f func(reason error, deadline time.Time)) {
+	j.c.mu.Lock()
+	defer j.c.mu.Unlock()
+	j.onEvict = f
+	if e := j.c.evicted; e != nil && f != nil {
+		j.evict(*e)
 	}
 }

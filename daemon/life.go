@@ -43,7 +43,9 @@ func (p *pool) spawned(ev evSpawned) {
 }
 
 func (p *pool) setPhase(m *member, ph phase, deadline time.Time) {
-	m.phase, m.deadline = ph, deadline
+	if m.phase, m.deadline = ph, deadline; ph == phaseDraining && m.drains == never {
+		m.drains = p.now
+	}
 	p.do(actPhase{m.who, ph})
 }
 
@@ -71,7 +73,8 @@ func (p *pool) ready(w who) {
 		r.ready++
 	}
 	if r := p.roll; r != nil && r.generation == m.generation && r.stage == rollCandidate && m.kind == scoreboard.Serve {
-		r.stage, r.soakUntil = rollSoak, p.now.Add(max(p.soak, 0))
+		r.stage, r.until = rollSoak, p.now.Add(max(p.soak, 0))
+		p.yield(r.old)
 	}
 }
 
@@ -261,9 +264,9 @@ func (p *pool) stop(ev evStop) {
 		case ev.mode == stopKill || m.phase == scoreboard.PhaseStarting:
 			p.kill(m, ev.cause)
 		case ev.mode == stopQuick:
-			m.end = ev.cause
+			m.end, m.evicted = ev.cause, true
 			p.setPhase(m, scoreboard.PhaseDraining, never)
-			p.do(actTell{m.who, control.Message{Kind: control.Quit, Text: ev.cause}})
+			p.do(actTell{m.who, control.Message{Kind: control.Quit, Text: ev.cause, Within: max(p.killGrace, 0)}})
 		case m.phase == scoreboard.PhaseServing:
 			p.drain(m, ev.cause, 0)
 		}
@@ -273,6 +276,9 @@ func (p *pool) stop(ev evStop) {
 // timeouts acts on every deadline that has passed.
 func (p *pool) timeouts() {
 	due := func(t time.Time) bool { return t != never && !p.now.Before(t) }
+	if due(p.stopAt) && p.stopping == stopDrain {
+		p.stop(evStop{mode: stopQuick, cause: "jobs did not come to an end within the stop timeout"})
+	}
 	if due(p.stopAt) {
 		p.stopAt = never
 		for _, m := range p.inOrder(0, scoreboard.PhaseStarting, scoreboard.PhaseServing, scoreboard.PhaseDraining) {
@@ -283,8 +289,12 @@ func (p *pool) timeouts() {
 		p.shrinkAt = never
 	}
 	for _, m := range p.inOrder(0, scoreboard.PhaseStarting, scoreboard.PhaseServing, scoreboard.PhaseDraining) {
-		if due(m.deadline) {
-			if m.phase == scoreboard.PhaseStarting {
+		switch {
+		case !due(m.deadline):
+		case m.phase == phaseDraining && !m.evicted:
+			p.evict(m, fmt.Sprintf("has drained for %v", p.drainTimeout))
+		default:
+			if m.phase == phaseStarting {
 				m.failed = fmt.Sprintf("was not ready within %v", p.startTimeout)
 			}
 			p.kill(m, fmt.Sprintf("timeout: %s", firstOf(m.end, m.failed)))

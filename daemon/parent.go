@@ -211,7 +211,7 @@ func (p *Parent) createBoard() error {
 	path := filepath.Join(p.cfg.RunDir, control.BoardName)
 	_, err := os.Lstat(path)
 	p.unclean = err == nil
-	p.board, err = scoreboard.Create(path, id, slotsFor(p.cfg.MaxChildren)+2*p.cfg.Dequeue.Max)
+	p.board, err = scoreboard.Create(path, id, slotsFor(&p.cfg))
 	if err != nil {
 		return err
 	}
@@ -219,10 +219,10 @@ func (p *Parent) createBoard() error {
 	return nil
 }
 
-// slotsFor leaves room for the generations that still drain and for the one that starts, within reason: with many
-// children a reload may have to wait for slots.
-func slotsFor(children int) int {
-	return min(children*(maxDrainingGenerations+2), 2*children+64) + parallelStarts()
+// slotsFor is the number of slots: for the children that serve, for those of old generations that drain, for those that
+// drain because they have served their time, and for those that start.
+func slotsFor(cfg *Config) int {
+	return cfg.MaxChildren + cfg.MaxDrainingChildren + min(cfg.MaxChildren, 64) + parallelStarts() + 2*cfg.Dequeue.Max
 }
 
 // listenersOf are the listeners of children of one kind.

@@ -14,6 +14,7 @@ type phase = scoreboard.Phase
 const (
 	phaseStarting = scoreboard.PhaseStarting
 	phaseServing  = scoreboard.PhaseServing
+	phaseDraining = scoreboard.PhaseDraining
 )
 
 // limits is what the pool is told once.
@@ -33,18 +34,18 @@ type limits struct {
 	stopTimeout  time.Duration
 	killGrace    time.Duration
 	hungAfter    time.Duration // 0: nobody is asked for a sign of life
-	soak         time.Duration // that the first child of a new generation serves before the others follow
-	dequeueMax   int           // children with a queue of their own, 0: none
-	dequeueEvery time.Duration
+	soak         time.Duration // that a new generation is on probation
+
+	minReloadInterval      time.Duration // between the starts of two reloads
+	maxDrainingGenerations int           // old ones that finish their jobs side by side
+	maxDrainingChildren    int           // of old generations
+	dequeueMax             int           // children with a queue of their own, 0: none
+	dequeueEvery           time.Duration
 }
 
-const (
-	// maxDrainingGenerations is how many old generations may finish their jobs side by side; a reload waits for its turn.
-	maxDrainingGenerations = 4
-	// maxRollFailures is how many children of a new generation may fail to start, after its first one served, before
-	// the generation is given up.
-	maxRollFailures = 3
-)
+// maxRollFailures is how many children of a new generation may fail to start or die by themselves, after its first one has
+// proved itself, before the generation is given up.
+const maxRollFailures = 3
 
 // A member is a child as the pool knows it.
 type member struct {
@@ -60,6 +61,8 @@ type member struct {
 	done       uint64               // jobs it had done then
 	idleSince  time.Time            // as far as has been seen
 	asked      bool                 // to leave if it is idle
+	evicted    bool                 // its jobs have been told to end
+	drains     time.Time            // since when
 	sign       time.Time            // of life, the last one
 	pinged     time.Time            // since when it has not answered; never: it has
 	expires    time.Time            // never: it may serve as long as it likes
@@ -94,6 +97,7 @@ type pool struct {
 	prints     map[uint64]string
 	bad        string // fingerprint of a program that could not start
 	roll       *roll
+	rolledAt   time.Time // when the last reload began
 	retreat    *retreat
 	next       *evReload // asked for while another one was under way
 	floor      int       // children that the pool does not go below
@@ -175,6 +179,8 @@ func (p *pool) step(now time.Time, ev event) []action {
 			ev.why = m.revoked.why // the SIGTERM of which it speaks is ours
 		}
 		p.replace(ev.who, ev.why)
+	case evProven:
+		p.proven(ev.who)
 	case evAlive:
 		if m := p.find(ev.who); m != nil {
 			m.sign, m.pinged = p.now, never
@@ -217,7 +223,10 @@ func (p *pool) wake() time.Time {
 		earlier(p.signDue(m))
 	}
 	if p.roll != nil {
-		earlier(p.roll.soakUntil)
+		earlier(p.roll.until)
+		if p.roll.crowded.After(p.now) {
+			earlier(p.roll.crowded)
+		}
 	}
 	earlier(p.dequeueDue())
 	earlier(p.stopAt)
@@ -304,7 +313,7 @@ func (p *pool) refill() {
 	if p.roll != nil && p.roll.stage == rollRest {
 		return // the new generation takes the places
 	}
-	p.fill(p.generation, func() string {
+	p.fill(p.generation, p.parallel, func() string {
 		switch {
 		case p.booting:
 			return "start"
@@ -331,7 +340,10 @@ func (p *pool) describe() {
 	case p.booting:
 		s.State = "starting"
 	case p.roll != nil:
-		s.State, s.Rolling = "reloading", p.roll.generation
+		s.State = "reloading"
+		if p.roll.stage != rollSettling {
+			s.Rolling = p.roll.generation
+		}
 	case p.retryAt() != never, p.dequeue.failures > 1:
 		s.State = "degraded"
 	default:

@@ -37,7 +37,7 @@ type world struct {
 type kid struct {
 	pid        int
 	kind       scoreboard.Kind
-	deaf       bool // does not answer pings
+	deaf       bool // does not answer pings, and does not end its job when it is told to
 	generation uint64
 	ready      bool
 	draining   bool
@@ -50,6 +50,7 @@ func testLimits() limits {
 		mode: Static, prefork: 3, maxChildren: 10, minSpare: 1, idleTimeout: time.Minute, minChildAge: 10 * time.Second,
 		slots: 40, parallel: 4, startTimeout: 10 * time.Second, drainTimeout: 5 * time.Minute,
 		stopTimeout: 30 * time.Second, killGrace: 2 * time.Second,
+		maxDrainingGenerations: 4, maxDrainingChildren: 12,
 	}
 }
 
@@ -107,9 +108,9 @@ func (w *world) act(a action) {
 			w.queue = append(w.queue, evAlive{a.who})
 		}
 		w.told = append(w.told, fmt.Sprintf("%c", a.msg.Kind))
-		if k := w.alive[a.who]; k != nil && (a.msg.Kind == control.Drain || a.msg.Kind == control.Quit) {
+		if k := w.alive[a.who]; k != nil && (a.msg.Kind == control.Drain || a.msg.Kind == control.Quit || a.msg.Kind == control.Evict) {
 			k.draining = true
-			if a.msg.Kind == control.Quit && !w.frozen {
+			if a.msg.Kind != control.Drain && !w.frozen && !k.deaf {
 				k.busy = false
 			}
 		}
@@ -390,25 +391,76 @@ func TestPoolReloadsCoalesce(t *testing.T) {
 	want(t, "generation", w.p.generation, 3)
 }
 
-// B25, and the cap on generations that drain side by side.
+// B25, and the cap on generations that drain side by side: the oldest one goes, after its jobs have been told.
 func TestPoolReloadWithBusyChildren(t *testing.T) {
 	w := newWorld(t).begin()
-	for i := range 6 {
+	for i := range 8 {
 		for _, k := range w.alive {
 			k.busy = true
 		}
 		w.print = fmt.Sprint("build", i)
 		w.step(evReload{cause: "test"})
 		w.settle()
-		if n := w.p.drainingGenerations(); n > maxDrainingGenerations {
-			t.Fatalf("%d generations drain", n)
+		if gens, _ := w.p.outgoing(); len(gens) > w.p.maxDrainingGenerations {
+			t.Fatalf("generations %v drain", gens)
 		}
+		w.pass(2 * time.Second)
+		want(t, "generation", w.p.generation, uint64(i+2))
 	}
-	want(t, "generation", w.p.generation, 5)
-	w.pass(6 * time.Minute) // the drain timeout; what was asked for in the meantime follows
-	want(t, "generation", w.p.generation, 7)
-	w.pass(6 * time.Minute)
+	gens, n := w.p.outgoing()
+	want(t, "draining", fmt.Sprint(gens, n), "[5 6 7 8] 12")
+	want(t, "killed", len(w.killed), 0)
+	w.pass(6 * time.Minute) // the drain timeout
 	want(t, "draining", w.p.count(0, scoreboard.PhaseDraining), 0)
+	want(t, "killed", len(w.killed), 0)
+}
+
+// Jobs that do not end although they have been told to are killed after the grace, and the reload goes on.
+func TestPoolEvictsTheDeaf(t *testing.T) {
+	l := testLimits()
+	l.maxDrainingGenerations = 1
+	w := worldOf(t, l).begin()
+	reload := func(name string) {
+		for _, k := range w.alive {
+			k.busy = true
+		}
+		w.print = name
+		w.step(evReload{cause: "test"})
+		w.settle()
+	}
+	for _, k := range w.alive {
+		k.deaf = true
+	}
+	reload("two")
+	reload("three")
+	want(t, "old ones draining", w.p.count(1, phaseDraining), 3)
+	w.pass(crowdPatience)
+	want(t, "old ones draining, told", w.p.count(1, phaseDraining), 3)
+	want(t, "generation", w.p.generation, 2)
+	w.pass(2 * time.Second)
+	want(t, "killed", len(w.killed), 3)
+	want(t, "generation", w.p.generation, 3)
+}
+
+// Those that have drained for the longest go first, one at a time.
+func TestPoolEvictsOldestChildren(t *testing.T) {
+	l := testLimits()
+	l.maxDrainingChildren = 4
+	w := worldOf(t, l).begin()
+	for i := range 2 {
+		for _, k := range w.alive {
+			k.busy = true
+		}
+		w.print = fmt.Sprint("build", i)
+		w.step(evReload{cause: "test"})
+		w.settle()
+	}
+	want(t, "draining of the first", w.p.count(1, phaseDraining), 3)
+	want(t, "draining of the second", w.p.count(2, phaseDraining), 1)
+	w.pass(3 * time.Second)
+	want(t, "generation", w.p.generation, 3)
+	want(t, "draining of the first", w.p.count(1, phaseDraining), 1)
+	want(t, "draining of the second", w.p.count(2, phaseDraining), 3)
 }
 
 // B37: what replaces a crashed child runs the program of its siblings.
@@ -431,7 +483,8 @@ func TestPoolStop(t *testing.T) {
 	}{
 		{"idle", []stopMode{stopDrain}, false, false, 0, 0},
 		{"quick", []stopMode{stopQuick}, true, false, 0, 0},
-		{"busy for too long", []stopMode{stopDrain}, true, false, 31 * time.Second, 3},
+		{"busy for too long", []stopMode{stopDrain}, true, false, 31 * time.Second, 0},
+		{"busy for too long and deaf", []stopMode{stopDrain}, true, true, 33 * time.Second, 3},
 		{"quick and deaf", []stopMode{stopQuick}, true, true, 3 * time.Second, 3},
 		{"second signal", []stopMode{stopDrain, stopQuick}, true, false, 0, 0}, // B28
 		{"third signal", []stopMode{stopDrain, stopQuick, stopQuick}, true, true, 0, 3},

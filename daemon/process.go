@@ -55,6 +55,9 @@ func (proc *process) readControl(p *Parent) {
 			return
 		}
 		m, err := control.Parse(buf[:n])
+		if errors.Is(err, control.ErrUnknown) {
+			continue
+		}
 		if err != nil {
 			if p.mayPrint() {
 				p.log.Error("child sent nonsense", "slot", proc.slot, "pid", proc.pid, "err", err)
@@ -72,6 +75,8 @@ func (proc *process) readControl(p *Parent) {
 			p.post(evOvertime{proc.who, m.Serial})
 		case control.Spent:
 			p.post(evSpent{proc.who, m.Text})
+		case control.Proven:
+			p.post(evProven{proc.who})
 		case control.Alive:
 			p.post(evAlive{proc.who})
 		case control.Parting:

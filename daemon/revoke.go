@@ -92,6 +92,7 @@ func (p *pool) settled(ev evSettled) {
 		m.end = firstOf(m.revokedFor, "leaves with its job")
 		m.revoked, m.waiting = nil, nil
 		p.miss(m, m.end)
+		m.evicted = true
 		p.setPhase(m, scoreboard.PhaseDraining, p.now.Add(max(p.killGrace, 0)))
 		return
 	case m.revoked == nil || m.revoked.serial != ev.serial:

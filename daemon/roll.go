@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/brooddaemon/brood/scoreboard"
@@ -14,24 +13,27 @@ import (
 type rollStage int
 
 const (
-	rollWaiting   rollStage = iota // too many old generations still drain
-	rollPinning                    // the program is being opened
+	rollWaiting   rollStage = iota // for MinReloadInterval to pass
+	rollPinning                    // the program is being opened and tried
 	rollCandidate                  // one child of the new generation must become ready
-	rollSoak                       // and must not die while it serves beside the old ones
-	rollRest                       // child by child: a new one becomes ready, an old one drains
+	rollSoak                       // and must do a job, or live for a while, beside the old ones
+	rollRest                       // step by step: new ones become ready, old ones drain
+	rollSettling                   // the new generation serves; the old program is kept in case that it does not last
 )
 
 // A roll is a reload under way.
 type roll struct {
 	generation uint64
+	old        uint64 // the generation that serves on if it fails
 	stage      rollStage
 	cause      string
 	auto       bool
 	replies    []func(error)
 	failures   int
-	soakUntil  time.Time
-	ready      int  // children of it that have been ready
-	bad        bool // the code is at fault
+	until      time.Time // when the stage ends: rollWaiting, rollSoak, rollSettling
+	crowded    time.Time // when its patience with those ends that drain and leave no room for others; never: there is room
+	ready      int       // children of it that have been ready
+	bad        bool      // the code is at fault
 }
 
 // A retreat is what follows a reload that has failed late: those of the given-up generation serve on until the others are
@@ -56,7 +58,11 @@ func (p *pool) reload(ev evReload) {
 		p.next = &ev
 	default:
 		p.newest++
-		p.roll = &roll{generation: p.newest, cause: ev.cause, auto: ev.auto, replies: []func(error){ev.reply}}
+		r := &roll{generation: p.newest, old: p.generation, cause: ev.cause, auto: ev.auto, replies: []func(error){ev.reply}}
+		if p.minReloadInterval > 0 && p.rolledAt != never {
+			r.until = p.rolledAt.Add(p.minReloadInterval)
+		}
+		p.roll = r
 	}
 }
 
@@ -103,7 +109,7 @@ func (p *pool) pinned(ev evPinned) {
 
 // tryCandidate starts the first child of the new generation.
 func (p *pool) tryCandidate() {
-	p.roll.stage, p.roll.soakUntil = rollCandidate, never
+	p.roll.stage, p.roll.until = rollCandidate, never
 	p.spawnCandidate()
 }
 
@@ -125,46 +131,69 @@ func (p *pool) rollOn() {
 	if r == nil {
 		return
 	}
-	if r.stage == rollWaiting && p.drainingGenerations() < maxDrainingGenerations {
-		r.stage = rollPinning
-		p.do(actPin{r.generation})
-	}
+	due := !p.now.Before(r.until)
 	switch {
-	case r.stage == rollSoak && !p.now.Before(r.soakUntil):
-		r.stage, r.soakUntil = rollRest, never
+	case r.stage == rollWaiting && due:
+		p.rolledAt = p.now
+		r.stage, r.until = rollPinning, never
+		p.do(actPin{r.generation})
+	case r.stage == rollSoak && due:
+		r.stage, r.until = rollRest, never
 	case r.stage == rollSoak && p.count(r.generation, phaseStarting, phaseServing) == 0:
 		// It was asked to end: it has done as many jobs as it may, or its client has left. Another one goes on with the
 		// probation.
 		p.spawnCandidate()
-		if p.roll == nil {
-			return
-		}
+	case r.stage == rollSettling && due:
+		p.rollOver(nil)
 	}
-	if r.stage != rollRest {
-		return
+	if p.roll != nil && r.stage == rollRest {
+		p.rollStep()
 	}
-	serving := p.count(r.generation, scoreboard.PhaseServing)
-	old := p.servers(p.generation, scoreboard.PhaseServing)
+}
+
+// rollStep drains as many old children as new ones serve in their place, and starts the next new ones.
+func (p *pool) rollStep() {
+	r := p.roll
+	serving := p.count(r.generation, phaseServing)
+	old := p.servers(r.old, phaseServing)
 	// One for each that has come up, also if that one has gone since: children that live for one job may never be all there.
-	for len(old) > 0 && (serving+len(old) > p.target || len(old) > p.target-r.ready) {
+	for len(old) > 0 && (serving+len(old) > p.target || len(old) > p.target-r.ready) && p.roomToDrain() {
 		p.drain(old[0], "reload: "+r.cause, p.drainTimeout)
 		old = old[1:]
 	}
-	if serving >= p.target || r.ready >= p.target && len(old) == 0 {
-		p.rollOver(nil)
+	if len(old) == 0 && (serving >= p.target || r.ready >= p.target) {
+		p.rollSettle()
 		return
 	}
-	p.fill(r.generation, func() string { return "reload: " + r.cause })
+	if serving+len(old) <= p.target {
+		p.fill(r.generation, max(1, p.target/stepShare), func() string { return "reload: " + r.cause })
+	}
 }
 
-func (p *pool) drainingGenerations() int {
-	var seen []uint64
-	for _, m := range p.members {
-		if m.phase == scoreboard.PhaseDraining && !slices.Contains(seen, m.generation) {
-			seen = append(seen, m.generation)
-		}
+// stepShare is the part of the children that is replaced at once.
+const stepShare = 10
+
+// rollSettle makes the new generation the one that serves. What was the old one is kept for a while: code that dies soon
+// after it was ready must not have taken its place for good.
+func (p *pool) rollSettle() {
+	r := p.roll
+	r.stage, r.until = rollSettling, p.now.Add(max(p.soak, 0))
+	p.generation = r.generation
+	p.dequeue = dequeue{next: p.now}
+	// A pool on demand may have had nobody: the one that was tried stays.
+	p.target = max(p.target, min(p.count(r.generation, phaseServing), p.maxChildren))
+	p.log(slog.LevelInfo, nil, "new generation serves", "generation", r.generation)
+	if p.soak <= 0 {
+		p.rollOver(nil)
 	}
-	return len(seen)
+}
+
+// proven takes the word of a child that it has done its first job: that is all the proof that is waited for.
+func (p *pool) proven(w who) {
+	m, r := p.find(w), p.roll
+	if m != nil && r != nil && r.stage == rollSoak && m.generation == r.generation && m.kind == scoreboard.Serve {
+		r.until = p.now
+	}
 }
 
 // rollFailed deals with a child of the new generation that did not come up.
@@ -176,10 +205,10 @@ func (p *pool) rollFailed(m *member, status string, err error) {
 	}
 	r.bad = r.bad || !fromOutside(status)
 	switch {
-	case r.stage != rollRest && fromOutside(status) && r.failures < maxRollFailures:
+	case r.stage < rollRest && fromOutside(status) && r.failures < maxRollFailures:
 		p.tryCandidate()
 		return
-	case r.stage != rollRest || r.failures >= maxRollFailures:
+	case r.stage < rollRest || r.failures >= maxRollFailures:
 		p.rollOver(err)
 		return
 	}
@@ -207,13 +236,10 @@ func (p *pool) rollOver(err error) {
 			p.reply(f, err)
 		}
 	}
-	leaving := p.generation
+	leaving := r.old
 	switch {
 	case err == nil:
-		p.generation, p.bad = r.generation, ""
-		p.dequeue = dequeue{next: p.now}
-		// A pool on demand may have had nobody: the one that was tried stays.
-		p.target = max(p.target, min(p.count(r.generation, scoreboard.PhaseServing), p.maxChildren))
+		p.bad = ""
 		p.log(slog.LevelInfo, nil, "reload done", "generation", r.generation)
 	case errors.Is(err, errNoChange):
 		p.log(slog.LevelInfo, nil, "reload not needed", "cause", r.cause, "reason", err)
@@ -221,7 +247,7 @@ func (p *pool) rollOver(err error) {
 	case p.stopping != stopNot:
 		leaving = r.generation
 	default:
-		leaving = r.generation
+		leaving, p.generation = r.generation, r.old
 		if r.bad {
 			p.bad = p.prints[r.generation]
 		}
@@ -239,7 +265,7 @@ func (p *pool) rollOver(err error) {
 	for _, m := range p.inOrder(leaving, scoreboard.PhaseStarting) {
 		p.kill(m, why)
 	}
-	if err != nil && r.stage == rollRest {
+	if err != nil && r.stage >= rollRest {
 		p.retreat = &retreat{leaving, why}
 		return
 	}
@@ -265,7 +291,7 @@ func (p *pool) retreatOn() {
 // unpin closes the programs of generations that nobody will be started from again.
 func (p *pool) unpin() {
 	for g := range p.prints {
-		if g != p.generation && (p.roll == nil || p.roll.generation != g) {
+		if g != p.generation && (p.roll == nil || p.roll.generation != g && p.roll.old != g) {
 			delete(p.prints, g)
 			p.do(actUnpin{g})
 		}

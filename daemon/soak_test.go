@@ -49,9 +49,126 @@ func TestSoakFails(t *testing.T) {
 func TestSoakPasses(t *testing.T) {
 	w, told := soaking(t)
 	w.pass(2 * time.Second)
-	want(t, "told", *told, nil)
 	want(t, "new ones serving", w.serving(2), 3)
 	want(t, "old ones serving", w.serving(1), 0)
+	want(t, "told before the probation is over", *told, error(errPending))
+	want(t, "state", w.p.status.State, "reloading")
+	w.pass(2 * time.Second)
+	want(t, "told", *told, nil)
+	want(t, "state", w.p.status.State, "serving")
+	want(t, "programs that are kept", len(w.pinned), 1)
+}
+
+// A job that is done is all the proof that is waited for.
+func TestSoakEndsWithFirstJob(t *testing.T) {
+	w, told := soaking(t)
+	w.step(evProven{w.anyone(1)}) // of the old generation
+	w.settle()
+	want(t, "new ones serving", w.serving(2), 1)
+	w.step(evProven{w.anyone(2)})
+	w.settle()
+	want(t, "new ones serving", w.serving(2), 3)
+	want(t, "old ones serving", w.serving(1), 0)
+	want(t, "told", *told, error(errPending))
+	w.pass(2 * time.Second)
+	want(t, "told", *told, nil)
+}
+
+// B21: code that does its first jobs and dies soon after all of it serves goes back to the old program.
+func TestSettlingFails(t *testing.T) {
+	w, told := soaking(t)
+	w.step(evProven{w.anyone(2)})
+	w.settle()
+	want(t, "generation", w.p.generation, 2)
+	for range maxRollFailures {
+		want(t, "told", *told, error(errPending))
+		if n := w.serving(2); n < 2 {
+			t.Errorf("%d new ones serve", n)
+		}
+		w.pass(400 * time.Millisecond)
+		w.step(evExited{who: w.anyone(2), status: "exit status 3"})
+		w.pass(100 * time.Millisecond)
+	}
+	if *told == nil || *told == errPending {
+		t.Errorf("the reload is said to have ended with %v", *told)
+	}
+	want(t, "generation", w.p.generation, 1)
+	want(t, "old ones serving", w.serving(1), 3)
+	want(t, "new ones serving", w.serving(2), 0)
+	want(t, "reload ok", w.p.status.ReloadOK, false)
+	want(t, "bad", w.p.bad, "two")
+	w.pass(time.Minute)
+	want(t, "programs that are kept", len(w.pinned), 1)
+	want(t, "state", w.p.status.State, "serving")
+}
+
+// What dies of a signal from outside while the new generation settles says nothing about its code.
+func TestSettlingKilledFromOutside(t *testing.T) {
+	w, told := soaking(t)
+	w.step(evProven{w.anyone(2)})
+	w.settle()
+	for range 5 {
+		w.step(evExited{who: w.anyone(2), status: "signal: killed"})
+		w.settle()
+	}
+	w.pass(2 * time.Second)
+	want(t, "told", *told, nil)
+	want(t, "new ones serving", w.serving(2), 3)
+}
+
+// New jobs go to the new code as soon as there is somebody who runs it.
+func TestSoakYields(t *testing.T) {
+	w, _ := soaking(t)
+	n := 0
+	for _, what := range w.told {
+		if what == "Y" {
+			n++
+		}
+	}
+	want(t, "old children that stand behind", n, 3)
+}
+
+// A tenth of the children is replaced at once, and never fewer serve than are wanted.
+func TestRollSteps(t *testing.T) {
+	l := testLimits()
+	l.prefork, l.maxChildren, l.slots, l.parallel, l.maxDrainingChildren = 30, 30, 200, 100, 100
+	w := worldOf(t, l).begin()
+	w.print = "two"
+	w.step(evReload{cause: "test"})
+	for most := 0; ; {
+		n := w.p.count(2, phaseStarting)
+		if most = max(most, n); n > 3 {
+			t.Fatalf("%d children start at once", n)
+		}
+		if n := w.serving(0); n < 30 || n > 33 {
+			t.Fatalf("%d children serve", n)
+		}
+		if w.serving(2) == 30 {
+			want(t, "most at once", most, 3)
+			return
+		}
+		if !w.one() {
+			t.Fatalf("stuck with %d", w.serving(2))
+		}
+	}
+}
+
+// Reloads keep their distance.
+func TestMinReloadInterval(t *testing.T) {
+	l := testLimits()
+	l.minReloadInterval = time.Minute
+	w := worldOf(t, l).begin()
+	reload := func() { w.step(evReload{cause: "test"}); w.settle() }
+	reload()
+	want(t, "generation", w.p.generation, 2)
+	reload()
+	reload()
+	w.pass(59 * time.Second)
+	want(t, "generation", w.p.generation, 2)
+	w.pass(time.Second)
+	want(t, "generation", w.p.generation, 3)
+	w.pass(time.Hour)
+	want(t, "generation of the wishes that were joined", w.p.generation, 4)
 }
 
 // One that somebody kills is no fault of the code, unless it happens again and again.
@@ -62,10 +179,11 @@ func TestSoakKilledFromOutside(t *testing.T) {
 	w.settle()
 	want(t, "another one serving", w.serving(2), 1)
 	w.pass(1900 * time.Millisecond)
-	want(t, "told before it has served its time", *told, error(errPending))
+	want(t, "new ones serving before the first has served its time", w.serving(2), 1)
 	w.pass(time.Second)
-	want(t, "told", *told, nil)
 	want(t, "new ones serving", w.serving(2), 3)
+	w.pass(2 * time.Second)
+	want(t, "told", *told, nil)
 
 	w, told = soaking(t)
 	for range maxRollFailures {
@@ -97,9 +215,10 @@ func TestSoakEndsWithWork(t *testing.T) {
 		w.settle()
 	}
 	w.pass(500 * time.Millisecond)
-	want(t, "told", *told, nil)
 	want(t, "new ones serving", w.serving(2), 3)
 	want(t, "old ones serving", w.serving(1), 0)
+	w.pass(2 * time.Second)
+	want(t, "told", *told, nil)
 	// What dies is dying all the same.
 	w, told = soaking(t)
 	w.step(evSpent{w.anyone(2), "was sent SIGTERM"})

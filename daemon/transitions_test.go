@@ -83,7 +83,13 @@ func TestTransitions(t *testing.T) {
 		{phaseServing, "the daemon is killed", stop(stopKill), scoreboard.PhaseKilling, "phase killing, kill"},
 
 		{scoreboard.PhaseDraining, "exits", exit("exit status 0"), scoreboard.PhaseFree, "free"},
-		{scoreboard.PhaseDraining, "takes too long", wait(5 * time.Minute), scoreboard.PhaseKilling, "phase killing, kill"},
+		{scoreboard.PhaseDraining, "takes too long", wait(5 * time.Minute), scoreboard.PhaseDraining, "phase draining, tell O"},
+		{scoreboard.PhaseDraining, "takes too long, told so", func(w *world, x who) []event {
+			w.now = w.now.Add(5 * time.Minute)
+			w.step(evTick{})
+			w.now = w.now.Add(2 * time.Second)
+			return []event{evTick{}}
+		}, scoreboard.PhaseKilling, "phase killing, kill"},
 		{scoreboard.PhaseDraining, "is spent", one(func(x who) event { return evSpent{x, "test"} }), scoreboard.PhaseDraining, ""},
 		{scoreboard.PhaseDraining, "client lost, child to be killed", then(lost(Kill), overdue), scoreboard.PhaseKilling,
 			"policy, revoke 7, tell V, phase killing, kill"},

@@ -91,7 +91,8 @@ func visitOf(ts *testscript.TestScript, id string) *visit {
 	return v
 }
 
-// answer waits for the answer to what was asked, and prints it. With "!" there must not be one: the connection ends.
+// answer waits for the answer to what was asked, and prints it. With "!" it must be an error, or the connection ends, and
+// that is printed.
 func cmdAnswer(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, false, args, 1, "answer ID")
 	v := visitOf(ts, args[0])
@@ -101,6 +102,7 @@ func cmdAnswer(ts *testscript.TestScript, neg bool, args []string) {
 		if err == nil {
 			ts.Fatalf("answered: %s", body)
 		}
+		fmt.Fprintln(ts.Stdout(), err)
 		return
 	}
 	ts.Check(err)
