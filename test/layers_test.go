@@ -40,6 +40,7 @@ var allowed = map[string][]string{
 	"internal/pidfile": {"golang.org/x/sys"},
 	"internal/control": {"golang.org/x/sys"},
 	"internal/tree":    {"golang.org/x/sys"},
+	"internal/notify":  {"golang.org/x/sys"},
 	"internal/logs":    {"golang.org/x/sys", "gopkg.in/natefinch/lumberjack.v2"},
 }
 
@@ -69,7 +70,7 @@ func TestLayers(t *testing.T) {
 		p.check(t)
 	}
 	for _, want := range []string{"scoreboard", "netmon", "reload", "daemon", "daemon/serve", "cmd/brood", "internal/inherit",
-		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "examples/echo", "examples/jobs"} {
+		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "internal/notify", "examples/echo", "examples/jobs"} {
 		if !found[want] {
 			t.Errorf("there is no package %s", want)
 		}

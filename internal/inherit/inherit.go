@@ -107,12 +107,17 @@ func mark(name string) bool {
 		strings.HasPrefix(name, "WATCHDOG_")
 }
 
-// Take returns the claim of this process and the environment that the next process is to get, and removes every mark
-// from this one's environment.
+// Take returns the claim of this process, what a service manager has told it, and the environment that the next process is to
+// get, and removes every mark from this one's environment. A service manager speaks to the process that it has started: for a
+// parent that a launcher has started, and for a child, the Service is zero.
 //
 // The returned environment keeps the BROOD_* settings, which a child's flags read; this process's own loses them too.
-func Take() (Claim, []string, error) {
+func Take() (Claim, Service, []string, error) {
 	c, err := parse(os.Getenv(Var))
+	var s Service
+	if err == nil && c.Role == Launcher {
+		s = readService()
+	}
 	next := slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		return mark(name) || name == "GOMAXPROCS" && c.Procs
@@ -126,7 +131,7 @@ func Take() (Claim, []string, error) {
 			os.Unsetenv(name)
 		}
 	}
-	return c, next, err
+	return c, s, next, err
 }
 
 // CloseOnExec marks every descriptor from 3 on, so that what this process inherited goes no further by accident.

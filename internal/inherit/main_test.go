@@ -16,9 +16,10 @@ import (
 const roleVar = "INHERIT_TEST_ROLE"
 
 var roles = map[string]func(arg string) error{
-	"take":  takeRole,
-	"check": checkRole,
-	"exec":  execRole,
+	"take":    takeRole,
+	"check":   checkRole,
+	"exec":    execRole,
+	"service": serviceRole,
 }
 
 func TestMain(m *testing.M) {
@@ -41,7 +42,7 @@ type Taken struct {
 }
 
 func takeRole(string) error {
-	c, next, err := Take()
+	c, _, next, err := Take()
 	got := Taken{Claim: c, Next: next, Own: os.Environ()}
 	if err != nil {
 		got.Err = err.Error()
