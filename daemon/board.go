@@ -48,6 +48,7 @@ func (l *loop) show(now time.Time) {
 		l.shown = s
 		l.try(l.board.SetStatus(s, now))
 	}
+	l.report(now)
 }
 
 // swept passes on what the look at the kernel's tables has found.

@@ -37,7 +37,7 @@ type Config struct {
 
 	// Daemonize sends the daemon into the background: Run returns nil in the launching process as soon as every first
 	// child is ready, or the error that kept them from it. Default: stay in the foreground, as service managers and
-	// containers want it.
+	// containers want it: in the background nothing is told to a service manager, and its descriptors are not used.
 	Daemonize bool
 
 	// Dir is the directory in which the parent and the children run. Default: "/" with Daemonize, else where the daemon

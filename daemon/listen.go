@@ -27,6 +27,8 @@ type listener struct {
 	path    string // of unix
 	dev     uint64 // of the path, to see that it is still ours
 	ino     uint64
+	lent    bool   // by a service manager that has bound it itself: the path is not ours
+	stored  string // its name in the service manager's store; empty: it is not there
 }
 
 const (
@@ -159,7 +161,7 @@ func (l *listener) claimPath(path string) error {
 // close closes the parent's descriptor and removes the path, if the name still leads to this very socket.
 func (l *listener) close() {
 	unix.Close(l.fd)
-	if l.path == "" {
+	if l.path == "" || l.lent {
 		return
 	}
 	var st unix.Stat_t
@@ -168,11 +170,26 @@ func (l *listener) close() {
 	}
 }
 
+// bind is the other bind with patience for those who are about to let go of the address.
+func (p *Parent) bind(network, address string) (*listener, error) {
+	l, err := bind(network, address)
+	leaving := p.unclean
+	if errors.Is(err, unix.EADDRINUSE) && p.service.dropRivals(p.log, network, address) {
+		leaving = true
+	}
+	for end := time.Now().Add(orphanTime); leaving && errors.Is(err, unix.EADDRINUSE) && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+		l, err = bind(network, address)
+	}
+	return l, err
+}
+
 // Listen binds an address and hands the socket to every child; call it in AfterInit.
 //
 // network is "tcp", "tcp4", "tcp6" or "unix". The returned address is the one that the kernel gave, with the port that
 // was free where 0 was asked for. A Unix socket's path is removed when the daemon stops, and one that a dead daemon
-// left is taken over.
+// left is taken over. A socket on this very address that the service manager has kept, or bound itself, is used in the place
+// of a new one; what it has bound keeps its path.
 func (p *Parent) Listen(network, address string) (net.Addr, error) {
 	if p.listenDone {
 		return nil, fmt.Errorf("listen on %s: children have been started, call Listen in AfterInit", address)
@@ -180,16 +197,15 @@ func (p *Parent) Listen(network, address string) (net.Addr, error) {
 	if len(p.listeners) >= maxListeners {
 		return nil, fmt.Errorf("listen on %s: more than %d listeners", address, maxListeners)
 	}
-	l, err := bind(network, address)
-	for end := time.Now().Add(orphanTime); p.unclean && errors.Is(err, unix.EADDRINUSE) && time.Now().Before(end); {
-		time.Sleep(10 * time.Millisecond)
-		l, err = bind(network, address)
+	l, err := p.service.adopt(network, address)
+	if l == nil && err == nil {
+		l, err = p.bind(network, address)
 	}
 	if err != nil {
 		return nil, err
 	}
 	p.listeners = append(p.listeners, l)
-	if l.path != "" && p.identity != nil {
+	if l.path != "" && !l.lent && p.identity != nil {
 		// Children's group may connect, as if a child had bound it.
 		if err := os.Lchown(l.path, -1, int(p.identity.gid)); err != nil {
 			return nil, err

@@ -48,6 +48,7 @@ type Parent struct {
 	board      *scoreboard.Board
 	listeners  []*listener
 	listenDone bool
+	service    service
 	null       int // /dev/null
 	bell       int // eventfd that children write to
 	undo       []func()
@@ -61,7 +62,7 @@ type Parent struct {
 func (p *Parent) Logger() *slog.Logger { return p.log }
 
 // runParent is the life of the parent. asked says that somebody has asked for MaxChildren.
-func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim, environ []string) error {
+func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim, told inherit.Service, environ []string) error {
 	launcher, err := takeReady(claim)
 	if err == nil {
 		err = inherit.CloseOnExec()
@@ -72,7 +73,7 @@ func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim,
 	}
 	reserveThreads(spareThreads)
 	p := &Parent{
-		cfg: cfg, asked: asked, environ: environ, null: -1, bell: -1,
+		cfg: cfg, asked: asked, environ: environ, null: -1, bell: -1, service: newService(told),
 		events: make(chan event, 256), done: make(chan struct{}),
 		prints: prints{ration: ration{most: printAtOnce, rate: printRate}},
 	}
@@ -85,6 +86,7 @@ func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim,
 	if err == nil && launcher.waiting() {
 		err = errNotReady
 	}
+	p.ended(err)
 	if p.cfg.Exit != nil && p.log != nil {
 		p.attempt("Exit", func() error { p.cfg.Exit(err); return nil })
 	}
@@ -258,6 +260,7 @@ func (p *Parent) bindAll() error {
 		return errors.New("field Pool is ondemand, but there is no listener: no client could make it start a child")
 	}
 	p.listenDone = true
+	p.storeListeners()
 	addrs := make([]string, len(p.listeners))
 	for i, l := range p.listeners {
 		addrs[i] = l.addr

@@ -18,7 +18,7 @@ import (
 // The end of ctx stops the parent as SIGTERM does. Call Run once, from main, before anything that starts other
 // programs: it takes the marks by which the daemon's processes know their roles out of the environment.
 func Run(ctx context.Context, cfg Config) error {
-	claim, environ, err := inherit.Take()
+	claim, told, environ, err := inherit.Take()
 	if err != nil {
 		return err
 	}
@@ -40,5 +40,5 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		return launch(cfg, environ)
 	}
-	return runParent(ctx, cfg, asked, claim, environ)
+	return runParent(ctx, cfg, asked, claim, told, environ)
 }

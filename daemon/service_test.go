@@ -1,0 +1,264 @@
+package daemon_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/brooddaemon/brood/daemon"
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+// gated is a daemon whose children become ready, one by one, when the test lets them, or not at all.
+var gated = scenario("gated", func() daemon.Config {
+	cfg := everywhere(lineLoop)
+	cfg.ChildInit = func(c *daemon.Child) error {
+		if _, err := os.Stat(sitePath("broken")); err == nil {
+			return errors.New("this build\nSTOPPING=1\nis broken")
+		}
+		awaitGate(context.Background(), fmt.Sprintf("slot-%d", c.Slot()))
+		return nil
+	}
+	return cfg
+})
+
+// letIn lets children become ready at once.
+func (s *site) letIn() {
+	for slot := range 40 {
+		s.open(fmt.Sprintf("slot-%d", slot))
+	}
+}
+
+// The manager hears that the daemon is up when its last child is ready, and not before.
+func TestServiceReady(t *testing.T) {
+	t.Parallel()
+	m := manage(t).listen()
+	s := launch(t, gated, "BROOD_PREFORK=3", "NOTIFY_SOCKET="+m.socket)
+	serving := func(n int) {
+		t.Helper()
+		s.await(fmt.Sprint(n, " to serve"), func(b *scoreboard.Snapshot) bool {
+			k := 0
+			for _, c := range b.Children {
+				if c.State == scoreboard.Idle {
+					k++
+				}
+			}
+			return k == n
+		})
+	}
+	for n := range 3 {
+		serving(n)
+		m.status(fmt.Sprintf("starting: %d of 3 children serve, generation 1", n))
+		if got := m.order(); got != "" {
+			t.Fatalf("with %d of 3 children: %s", n, got)
+		}
+		s.open(fmt.Sprintf("slot-%d", n))
+	}
+	m.await("READY=1", 1)
+	serving(3)
+	m.status("serving: 3 of 3 children serve, generation 1")
+	s.stop(syscall.SIGTERM)
+	m.await("STOPPING=1", 1)
+	m.status("stopping: ")
+	m.await("STATUS=stopped", 1)
+	if got := m.order(); got != "READY STOPPING" {
+		t.Errorf("the manager hears %s", got)
+	}
+}
+
+// A daemon that cannot start says why; it is never up.
+func TestServiceCannotStart(t *testing.T) {
+	t.Parallel()
+	m := manage(t).listen()
+	s := launchAs(t, gated, func(s *site) { os.WriteFile(s.path("broken"), nil, 0o600) }, "NOTIFY_SOCKET="+m.socket)
+	if !s.over(patience) || s.cmd.ProcessState.Success() {
+		t.Errorf("the daemon: %v", s.cmd.ProcessState)
+	}
+	m.status("is broken")
+	if got := m.order(); got != "STOPPING" {
+		t.Errorf("the manager hears %s", got)
+	}
+}
+
+// B29: the manager asks for a reload by SIGHUP and waits for RELOADING, with a time that is not before its signal, and then for
+// READY. The process is the same all the time.
+func TestServiceReload(t *testing.T) {
+	t.Parallel()
+	m := manage(t).listen()
+	s := start(t, lines, "NOTIFY_SOCKET="+m.socket)
+	m.await("READY=1", 1)
+	pid := s.cmd.Process.Pid
+	for n := 1; n <= 3; n++ {
+		asked := clock()
+		s.signal(syscall.SIGHUP, pid)
+		reloading := m.await("RELOADING=1", n)
+		ready := m.await("READY=1", n+1)
+		_, usec, _ := strings.Cut(reloading.text, "MONOTONIC_USEC=")
+		usec, _, _ = strings.Cut(usec, "\n")
+		at, err := strconv.ParseInt(usec, 10, 64)
+		if err != nil || at < asked.Microseconds() || at > reloading.at.Microseconds() {
+			t.Errorf("asked at %d, told at %d: %q", asked.Microseconds(), reloading.at.Microseconds(), reloading.text)
+		}
+		if b := s.board(); b.Generation != uint64(n+1) || ready.at < reloading.at {
+			t.Errorf("ready with generation %d", b.Generation)
+		}
+	}
+	s.stop(syscall.SIGTERM)
+	m.await("STATUS=stopped", 1)
+	if got, want := m.order(), "READY"+strings.Repeat(" RELOADING READY", 3)+" STOPPING"; got != want {
+		t.Errorf("the manager hears %s, want %s", got, want)
+	}
+	for _, n := range m.all() {
+		if n.pid != pid || strings.Contains(n.text, "MAINPID") {
+			t.Errorf("process %d sends %q, want %d", n.pid, n.text, pid)
+		}
+	}
+}
+
+// A SIGHUP that comes while a reload is under way has a reload of its own, which begins after it.
+func TestServiceReloadTwice(t *testing.T) {
+	t.Parallel()
+	m := manage(t).listen()
+	s := launch(t, gated, "BROOD_PREFORK=1", "NOTIFY_SOCKET="+m.socket)
+	s.open("slot-0")
+	m.await("READY=1", 1)
+	s.signal(syscall.SIGHUP, s.cmd.Process.Pid)
+	m.await("RELOADING=1", 1)
+	asked := clock()
+	s.signal(syscall.SIGHUP, s.cmd.Process.Pid)
+	s.letIn()
+	second := m.await("RELOADING=1", 2)
+	_, usec, _ := strings.Cut(second.text, "MONOTONIC_USEC=")
+	var at int64
+	if fmt.Sscan(usec, &at); at < asked.Microseconds() {
+		t.Errorf("asked at %d: %q", asked.Microseconds(), second.text)
+	}
+	eventually(t, "the end of the second", func() bool { return strings.HasSuffix(m.order(), "RELOADING READY") })
+	if b := s.board(); b.Generation != 3 {
+		t.Errorf("ready with generation %d", b.Generation)
+	}
+}
+
+// A reload to code that does not start ends, too: a manager that waits for READY must not wait for ever.
+func TestServiceReloadFails(t *testing.T) { // B29
+	t.Parallel()
+	m := manage(t).listen()
+	s := launch(t, gated, "NOTIFY_SOCKET="+m.socket)
+	s.letIn()
+	m.await("READY=1", 1)
+	os.WriteFile(s.path("broken"), nil, 0o600)
+	s.signal(syscall.SIGHUP, s.cmd.Process.Pid)
+	m.await("RELOADING=1", 1)
+	m.await("READY=1", 2)
+	m.status("the last reload failed: signal SIGHUP: child ChildInit")
+	os.Remove(s.path("broken"))
+	s.signal(syscall.SIGHUP, s.cmd.Process.Pid)
+	m.await("READY=1", 3)
+	m.status("serving: 2 of 2 children serve, generation 3")
+	// What a child says is no word of the parent's.
+	if got := m.order(); got != "READY RELOADING READY RELOADING READY" {
+		t.Errorf("the manager hears %s", got)
+	}
+}
+
+// A manager that has no room for a message gets it later; meanwhile the daemon goes on.
+func TestServiceBehind(t *testing.T) {
+	t.Parallel()
+	m := manage(t)
+	filler, err := net.Dial("unixgram", m.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer filler.Close()
+	fill := func() {
+		filler.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		for err = nil; err == nil; {
+			_, err = filler.Write([]byte("FILLER=1"))
+		}
+	}
+	s := launch(t, gated, "NOTIFY_SOCKET="+m.socket)
+	s.await("children", func(b *scoreboard.Snapshot) bool { return len(b.Children) == 2 })
+	fill() // it has its listeners in the store
+	s.letIn()
+	s.served()
+	if b := s.reload(); b.Generation != 2 {
+		t.Fatalf("generation %d", b.Generation)
+	}
+	m.listen()
+	m.await("READY=1", 1)
+	// The news that the daemon is up was overtaken by the reload; that one is told in full.
+	if got := m.order(); got != "RELOADING READY" {
+		t.Errorf("the manager hears %s", got)
+	}
+	m.status("serving: 2 of 2 children serve, generation 2")
+}
+
+// The status line is not sent for each change.
+func TestServiceStatusIsRationed(t *testing.T) {
+	t.Parallel()
+	m := manage(t).listen()
+	s := start(t, lines, "BROOD_PREFORK=1", "BROOD_POOL=static", "NOTIFY_SOCKET="+m.socket)
+	m.await("READY=1", 1)
+	for n := range 10 {
+		s.signal(syscall.SIGTTIN, s.cmd.Process.Pid)
+		s.await("one more", func(b *scoreboard.Snapshot) bool { return b.Want == n+2 })
+	}
+	m.status("serving: 11 of 11 children serve")
+	last := time.Duration(0)
+	for _, n := range m.notices("STATUS=") {
+		if strings.HasPrefix(n.text, "STATUS=") && last != 0 && n.at-last < 900*time.Millisecond {
+			t.Errorf("%v after the one before: %q", n.at-last, n.text)
+		}
+		last = n.at
+	}
+}
+
+// Signs of life come in time, and none from a parent that is stopped.
+func TestServiceWatchdog(t *testing.T) {
+	t.Parallel()
+	const interval = 400 * time.Millisecond
+	m := manage(t).listen()
+	s := start(t, lines, "NOTIFY_SOCKET="+m.socket, fmt.Sprintf("WATCHDOG_USEC=%d", interval.Microseconds()))
+	m.await("WATCHDOG=1", 5)
+	beats := m.notices("WATCHDOG=1")
+	for i := range beats[1:] {
+		if d := beats[i+1].at - beats[i].at; d < interval/2-interval/8 {
+			t.Errorf("a sign of life after %v", d)
+		}
+	}
+	pid := s.cmd.Process.Pid
+	s.signal(syscall.SIGSTOP, pid)
+	eventually(t, "the parent to stop", func() bool {
+		p, err := lookAt(pid)
+		return err == nil && p.state == 'T'
+	})
+	time.Sleep(interval / 4) // what it has sent before is heard
+	before := len(m.notices("WATCHDOG=1"))
+	time.Sleep(2 * interval)
+	if after := len(m.notices("WATCHDOG=1")); after != before {
+		t.Errorf("%d signs of life from a stopped parent", after-before)
+	}
+	s.signal(syscall.SIGCONT, pid)
+	m.await("WATCHDOG=1", before+2)
+}
+
+// Nobody who does not want it gets a sign of life.
+func TestServiceNoWatchdog(t *testing.T) {
+	t.Parallel()
+	for _, env := range []string{"WATCHDOG_PID=1", "WATCHDOG_USEC=nonsense"} {
+		m := manage(t).listen()
+		s := start(t, lines, "NOTIFY_SOCKET="+m.socket, "WATCHDOG_USEC=1000", env)
+		s.stop(syscall.SIGTERM)
+		m.await("STATUS=stopped", 1)
+		if n := len(m.notices("WATCHDOG=1")); n > 0 {
+			t.Errorf("%s: %d signs of life", env, n)
+		}
+	}
+}
