@@ -84,7 +84,7 @@ func checkEnviron(entries []string) error {
 // childEnviron is the environment of one child: what all of them get, its claim, and the mark of its tree.
 func (p *Parent) childEnviron(j spawnJob) []string {
 	claim := inherit.Claim{
-		Role: inherit.Child, Slot: j.slot, Generation: j.generation, Listeners: len(p.listenersOf(j.kind)), Kind: uint64(j.kind),
+		Role: inherit.Child, Proto: j.program.speaks.With(inherit.Spoken), Slot: j.slot, Generation: j.generation, Listeners: len(p.listenersOf(j.kind)), Kind: uint64(j.kind),
 	}
 	env := slices.Clip(p.environ)
 	if os.Getenv("GOMAXPROCS") == "" {

@@ -57,9 +57,26 @@ type (
 		generation uint64
 		print      string // fingerprint of the program
 		err        error
+		unfit      bool     // it has failed its trial
 		program    *program // for the loop
 	}
-	evStop struct {
+	// upgrade asks for the parent's replacement by a new program.
+	evUpgrade struct {
+		cause string
+		reply func(error) // may be nil; called if it fails
+	}
+	// tried answers an actTry.
+	evTried struct {
+		err     error
+		program *program // for the loop
+	}
+	// notReplaced answers an actFreeze: the new program could not be executed.
+	evNotReplaced struct{ err error }
+	// resume begins the life of a parent that has taken over.
+	evResume struct{ cause string }
+	// frozen says that nothing more is taken from children. For the loop.
+	evFrozen struct{}
+	evStop   struct {
 		mode  stopMode
 		cause string
 	}
@@ -142,6 +159,11 @@ func (evReady) isEvent()       {}
 func (evExited) isEvent()      {}
 func (evReload) isEvent()      {}
 func (evPinned) isEvent()      {}
+func (evUpgrade) isEvent()     {}
+func (evTried) isEvent()       {}
+func (evNotReplaced) isEvent() {}
+func (evResume) isEvent()      {}
+func (evFrozen) isEvent()      {}
 func (evStop) isEvent()        {}
 func (evCensus) isEvent()      {}
 func (evKnock) isEvent()       {}
@@ -176,6 +198,11 @@ type (
 	// pin opens the program as it is now, for a new generation; unpin closes it.
 	actPin   struct{ generation uint64 }
 	actUnpin struct{ generation uint64 }
+	// try puts the program as it is now on trial for the parent's successor. freeze brings everything to rest and executes
+	// it; thaw takes both back.
+	actTry    struct{ cause string }
+	actFreeze struct{}
+	actThaw   struct{}
 	// tell sends a message to a child.
 	actTell struct {
 		who
@@ -224,6 +251,9 @@ type (
 func (actSpawn) isAction()   {}
 func (actPin) isAction()     {}
 func (actUnpin) isAction()   {}
+func (actTry) isAction()     {}
+func (actFreeze) isAction()  {}
+func (actThaw) isAction()    {}
 func (actTell) isAction()    {}
 func (actPhase) isAction()   {}
 func (actKill) isAction()    {}

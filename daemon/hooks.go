@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/brooddaemon/brood/scoreboard"
@@ -34,8 +35,9 @@ type Exit struct {
 // hooks calls the user's functions in the parent, one after the other, on a goroutine of its own: whatever they do, the
 // loop goes on.
 type hooks struct {
-	p     *Parent
-	calls chan call
+	p       *Parent
+	calls   chan call
+	pending atomic.Int64 // calls that have not come to their end
 }
 
 type call struct {
@@ -47,10 +49,12 @@ func newHooks(p *Parent) *hooks { return &hooks{p: p, calls: make(chan call, hoo
 
 // do queues a call and reports whether there was room for it.
 func (h *hooks) do(name string, f func()) bool {
+	h.pending.Add(1)
 	select {
 	case h.calls <- call{name, f}:
 		return true
 	default:
+		h.pending.Add(-1)
 		h.p.log.Error("hook is far behind: a call is left out", "hook", name)
 		return false
 	}
@@ -63,6 +67,7 @@ func (h *hooks) run() {
 		case <-h.p.done:
 		default:
 			h.p.log.Error("hook failed", "hook", running, "err", errGoexit)
+			h.pending.Add(-1)
 			go h.run()
 		}
 	}()
@@ -71,6 +76,7 @@ func (h *hooks) run() {
 		case c := <-h.calls:
 			running = c.name
 			h.p.attempt(c.name, func() error { c.f(); return nil })
+			h.pending.Add(-1)
 		case <-h.p.done:
 			return
 		}

@@ -17,7 +17,7 @@ func (p *pool) spawn(kind scoreboard.Kind, generation uint64, cause string, fail
 	for p.members[slot] != nil {
 		slot++
 	}
-	if slot >= p.slots {
+	if slot >= p.slots || p.holding() {
 		return nil
 	}
 	p.life++
@@ -242,6 +242,7 @@ func (p *pool) stop(ev evStop) {
 	p.log(slog.LevelInfo, nil, "stopping", "cause", ev.cause)
 	why := fmt.Errorf("the daemon is stopping: %s", ev.cause)
 	p.rollOver(why)
+	p.upgradeOver(why)
 	p.shrinkAt = never
 	for _, sc := range p.scaling {
 		p.reply(sc.reply, why)

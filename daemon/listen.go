@@ -21,11 +21,12 @@ import (
 // woken by those who connect.
 type listener struct {
 	fd      int
-	network string // tcp or unix
-	addr    string // as the kernel gave it
-	port    uint16 // of tcp
-	path    string // of unix
-	dev     uint64 // of the path, to see that it is still ours
+	asked   [2]string // network and address as they were asked for
+	network string    // tcp or unix
+	addr    string    // as the kernel gave it
+	port    uint16    // of tcp
+	path    string    // of unix
+	dev     uint64    // of the path, to see that it is still ours
 	ino     uint64
 	lent    bool   // by a service manager that has bound it itself: the path is not ours
 	stored  string // its name in the service manager's store; empty: it is not there
@@ -197,13 +198,17 @@ func (p *Parent) Listen(network, address string) (net.Addr, error) {
 	if len(p.listeners) >= maxListeners {
 		return nil, fmt.Errorf("listen on %s: more than %d listeners", address, maxListeners)
 	}
-	l, err := p.service.adopt(network, address)
+	l, err := p.adoptListener(network, address), error(nil)
+	if l == nil {
+		l, err = p.service.adopt(network, address)
+	}
 	if l == nil && err == nil {
 		l, err = p.bind(network, address)
 	}
 	if err != nil {
 		return nil, err
 	}
+	l.asked = [2]string{network, address}
 	p.listeners = append(p.listeners, l)
 	if l.path != "" && !l.lent && p.identity != nil {
 		// Children's group may connect, as if a child had bound it.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -68,6 +69,18 @@ func (p *Parent) reopenLogs() error {
 	}
 	if p.access != nil && p.access != p.errors {
 		err = errors.Join(err, p.access.Reopen())
+	}
+	return err
+}
+
+// flushLogs waits until everything that has been said is in the files.
+func (p *Parent) flushLogs(ctx context.Context) error {
+	var err error
+	if p.errors != nil {
+		err = p.errors.Flush(ctx)
+	}
+	if p.access != nil && p.access != p.errors {
+		err = errors.Join(err, p.access.Flush(ctx))
 	}
 	return err
 }

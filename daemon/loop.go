@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"time"
 
@@ -32,6 +33,9 @@ type loop struct {
 	shown      scoreboard.Status // as last written to the board
 	attention  scoreboard.Attention
 	knocker    *knocker
+	succession succession
+	operators  *net.UnixListener
+	signals    chan os.Signal
 	err        error
 	over       bool
 }
@@ -51,7 +55,7 @@ func newLoop(p *Parent, launcher *readyPipe) *loop {
 			dequeueMax: p.cfg.Dequeue.Max, dequeueEvery: p.cfg.Dequeue.Every,
 		}),
 		processes: map[int]*process{}, programs: map[uint64]*program{},
-		spawner:    &spawner{p: p, jobs: make(chan spawnJob, slots)},
+		spawner:    &spawner{p: p, jobs: make(chan spawnJob, slots+1)},
 		hooks:      newHooks(p),
 		undertaker: newUndertaker(p, slots),
 		watch:      newWatch(p),
@@ -74,6 +78,14 @@ func (l *loop) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var ev event = evStart{}
+	if l.handed != nil {
+		if err := l.resume(); err != nil {
+			return err
+		}
+		ev = evResume{l.handed.Cause}
+		l.later = append(l.later, evRung{})
+		l.answerUpgraders()
+	}
 	wake := never
 	for {
 		now := time.Now()
@@ -86,8 +98,12 @@ func (l *loop) run(ctx context.Context) error {
 			return l.err
 		}
 		timer.Stop()
+		l.succeed()
 		if wake = l.pool.wake(); wake != never {
 			timer.Reset(time.Until(wake))
+		}
+		if l.succession.frozen {
+			timer.Reset(quietEvery)
 		}
 		if len(l.later) > 0 {
 			ev, l.later = l.later[0], l.later[1:]
@@ -156,6 +172,13 @@ func (l *loop) prepare(ev event) event {
 		return l.look()
 	case evReopen:
 		go l.reopen(ev)
+	case evTried:
+		l.succession.program = ev.program
+	case evFrozen:
+		l.succession.frozen = true
+		if !l.pool.holding() { // it has been given up meanwhile
+			l.thaw()
+		}
 	}
 	return ev
 }
@@ -181,9 +204,15 @@ func (l *loop) do(a action) {
 		l.try(l.board.Bear(a.slot, a.kind, a.generation, a.cause, time.Now()))
 		prog := l.programs[a.generation]
 		prog.users++
-		l.spawner.jobs <- spawnJob{a, prog}
+		l.spawner.jobs <- spawnJob{actSpawn: a, program: prog}
 	case actPin:
 		go l.pin(a.generation)
+	case actTry:
+		l.tryUpgrade(a.cause)
+	case actFreeze:
+		l.freeze()
+	case actThaw:
+		l.thaw()
 	case actUnpin:
 		l.programs[a.generation].left = true
 		l.drop(a.generation)
@@ -276,10 +305,16 @@ func (l *loop) reopen(ev evReopen) {
 
 // pin opens the program for a generation, away from the loop.
 func (l *loop) pin(generation uint64) {
-	prog, err := openProgram(l.program)
+	prog, err := l.pinProgram(generation == 1)
 	ev := evPinned{generation: generation, err: err, program: prog}
 	if prog != nil {
 		ev.print = prog.print
+	}
+	if prog != nil && generation > 1 {
+		if ev.err = l.spawner.tryChild(prog); ev.err != nil {
+			prog.close()
+			ev.program, ev.unfit = nil, true
+		}
 	}
 	l.post(ev)
 }

@@ -9,40 +9,93 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/brooddaemon/brood/internal/logs"
 )
 
 // tailLines is how much of the output of a child that never became ready is kept for the error.
 const tailLines = 20
 
-func (proc *process) readOutput(p *Parent, f *os.File, stream string) {
-	defer proc.output.Done()
-	defer f.Close()
-	log := p.childLog.With("slot", proc.slot, "pid", proc.pid, "generation", proc.generation)
-	logs.Lines(f, 0, func(line []byte) {
-		s := string(line)
-		if stream == "stderr" {
-			proc.words.add(s)
-		}
-		if proc.suspect && !p.mayPrint() {
-			return
-		}
-		log.Info(s, slog.String("stream", stream))
-	})
+// An output is one of the pipes of a child, which outlives it as long as somebody holds its other end.
+type output struct {
+	from   origin
+	stream string // stdout, stderr or access
+	f      *os.File
+	cut    *logs.Cutter
+	words  *words // of a child that is not ready yet; may be nil
 }
 
-func (proc *process) readAccess(p *Parent, f *os.File) {
-	defer proc.output.Done()
-	defer f.Close()
-	logs.Lines(f, 0, func(line []byte) {
+// An origin is the child that a line comes from.
+type origin struct {
+	Slot       int    `json:"slot"`
+	PID        int    `json:"pid"`
+	Generation uint64 `json:"generation"`
+	Suspect    bool   `json:"suspect,omitempty"` // the ones before it in its place have failed
+}
+
+// access names the stream of the access log.
+const access = "access"
+
+// listenTo makes an output of the reading end of a pipe, whose last line has begun with rest.
+func (p *Parent) listenTo(f *os.File, stream string, from origin, w *words, rest logs.Rest) *output {
+	o := &output{from: from, stream: stream, f: f, words: w}
+	emit := func(line []byte) {
 		if p.access == nil {
 			return
 		}
 		b := time.Now().UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z")
-		b = fmt.Appendf(b, " pid=%d slot=%d generation=%d ", proc.pid, proc.slot, proc.generation)
+		b = fmt.Appendf(b, " pid=%d slot=%d generation=%d ", from.PID, from.Slot, from.Generation)
 		b = append(logs.AppendEscape(b, line), '\n')
 		p.access.Write(b)
-	})
+	}
+	if stream != access {
+		log := p.childLog.With("slot", from.Slot, "pid", from.PID, "generation", from.Generation)
+		emit = func(line []byte) {
+			s := string(line)
+			if stream == "stderr" && w != nil {
+				w.add(s)
+			}
+			if from.Suspect && !p.mayPrint() {
+				return
+			}
+			log.Info(s, slog.String("stream", stream))
+		}
+	}
+	o.cut = logs.NewCutter(0, emit)
+	o.cut.Rest = rest
+	p.outputs.Store(o, nil)
+	return o
+}
+
+// read reads an output to its end. Whatever is taken out of the pipe is in the log, or in o.cut, when the gate is closed.
+func (o *output) read(p *Parent) {
+	defer o.f.Close()
+	defer p.outputs.Delete(o)
+	rc, err := o.f.SyscallConn()
+	if err != nil {
+		return
+	}
+	buf := make([]byte, logs.ReadSize)
+	for {
+		n := 0
+		rerr := rc.Read(func(fd uintptr) bool {
+			p.gate.RLock()
+			defer p.gate.RUnlock()
+			n, err = unix.Read(int(fd), buf)
+			if n > 0 {
+				o.cut.Feed(buf[:n])
+			}
+			return err != unix.EAGAIN
+		})
+		if err == unix.EINTR && rerr == nil {
+			continue
+		}
+		if rerr != nil || err != nil || n <= 0 {
+			o.cut.End()
+			return
+		}
+	}
 }
 
 const (
@@ -105,6 +158,13 @@ func (w *words) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.tail, w.enough = nil, true
+}
+
+// tell returns all of it, for the next parent.
+func (w *words) tell() (enough bool, failed string, tail []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.enough, w.failed, slices.Clone(w.tail)
 }
 
 // wanted reports whether the child has not become ready.

@@ -27,20 +27,22 @@ const maxListeners = 256
 
 // A Parent is the daemon's parent process as its hooks see it.
 type Parent struct {
-	cfg      Config
-	asked    bool     // somebody has asked for cfg.MaxChildren
-	environ  []string // for the children
-	rlimits  []rlimit // for the children
-	identity *identity
-	group    *tree.Group // in which children have groups of their own; nil: they have none
-	self     pidfile.Identity
-	program  string   // path of the program, not resolved: a deploy may turn a link
-	owners   []uint32 // who may own it beside root
-	startDir string   // children start where the daemon did, so that main does the same in all of them
-	log      *slog.Logger
-	childLog *slog.Logger
-	errors   *logs.Writer // nil: Config.Logger takes the messages
-	access   *logs.Writer // nil: access lines are dropped
+	cfg       Config
+	asked     bool      // somebody has asked for cfg.MaxChildren
+	environ   []string  // for the children
+	inherited []string  // the environment that this process was started with, less the marks
+	handed    *handover // by the parent whose place this one has taken; nil: there was none, or it has been dealt with
+	rlimits   []rlimit  // for the children
+	identity  *identity
+	group     *tree.Group // in which children have groups of their own; nil: they have none
+	self      pidfile.Identity
+	program   string   // path of the program, not resolved: a deploy may turn a link
+	owners    []uint32 // who may own it beside root
+	startDir  string   // children start where the daemon did, so that main does the same in all of them
+	log       *slog.Logger
+	childLog  *slog.Logger
+	errors    *logs.Writer // nil: Config.Logger takes the messages
+	access    *logs.Writer // nil: access lines are dropped
 
 	prints     prints
 	unclean    bool // the daemon before this one had no time to clean up
@@ -54,8 +56,10 @@ type Parent struct {
 	undo       []func()
 	deafen     func() // stops catching signals
 
-	events chan event
-	done   chan struct{} // closed when the loop has ended: nobody waits for it any more
+	outputs sync.Map     // *output: the pipes that are read
+	gate    sync.RWMutex // held for reading by who takes what a child, or an operator, has sent, until it is dealt with
+	events  chan event
+	done    chan struct{} // closed when the loop has ended: nobody waits for it any more
 }
 
 // Logger returns the logger whose lines go to the error log.
@@ -73,9 +77,18 @@ func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim,
 	}
 	reserveThreads(spareThreads)
 	p := &Parent{
-		cfg: cfg, asked: asked, environ: environ, null: -1, bell: -1, service: newService(told),
+		cfg: cfg, asked: asked, environ: environ, inherited: environ, null: -1, bell: -1, service: newService(told),
 		events: make(chan event, 256), done: make(chan struct{}),
 		prints: prints{ration: ration{most: printAtOnce, rate: printRate}},
+	}
+	if claim.Role == inherit.Successor {
+		if p.handed, err = readHandover(claim.State); err == nil {
+			err = p.handed.check(&cfg)
+		}
+		if err != nil {
+			return err
+		}
+		p.service = newService(inherit.Service{Socket: p.handed.Service.Socket, Watchdog: p.handed.Service.Watchdog})
 	}
 	p.deafen = func() {}
 	defer func() { p.deafen() }()
@@ -125,6 +138,9 @@ func (p *Parent) begin() (err error) {
 	if p.program, err = reload.Program(); err != nil {
 		return fmt.Errorf("cannot find the running program: %w", err)
 	}
+	if h := p.handed; h != nil {
+		p.startDir, p.program = h.StartDir, h.Program
+	}
 	if p.self, err = pidfile.Self(); err != nil {
 		return err
 	}
@@ -170,7 +186,9 @@ func (p *Parent) begin() (err error) {
 		return fmt.Errorf("%s: %w", os.DevNull, err)
 	}
 	p.onExit(func() { unix.Close(p.null) })
-	if p.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+	if p.handed != nil {
+		p.bell = p.handed.Bell
+	} else if p.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return os.NewSyscallError("eventfd", err)
 	}
 	p.onExit(func() { unix.Close(p.bell) })
@@ -189,6 +207,9 @@ func (p *Parent) begin() (err error) {
 func (p *Parent) lock() error {
 	if err := control.MakeDir(p.cfg.RunDir); err != nil {
 		return err
+	}
+	if p.handed != nil {
+		return p.adoptLocks()
 	}
 	paths := []string{filepath.Join(p.cfg.RunDir, control.PIDName)}
 	if p.cfg.PIDFile != paths[0] {
@@ -211,6 +232,9 @@ func (p *Parent) createBoard() error {
 		Program: p.program, PIDFile: p.cfg.PIDFile, ErrorLog: p.cfg.ErrorLog,
 	}
 	path := filepath.Join(p.cfg.RunDir, control.BoardName)
+	if p.handed != nil {
+		return p.adoptBoard(path)
+	}
 	_, err := os.Lstat(path)
 	p.unclean = err == nil
 	p.board, err = scoreboard.Create(path, id, slotsFor(&p.cfg))
@@ -259,6 +283,7 @@ func (p *Parent) bindAll() error {
 	if p.cfg.Pool == OnDemand && len(p.listeners) == 0 {
 		return errors.New("field Pool is ondemand, but there is no listener: no client could make it start a child")
 	}
+	p.dropListeners()
 	p.listenDone = true
 	p.storeListeners()
 	addrs := make([]string, len(p.listeners))

@@ -15,6 +15,7 @@ const (
 	phaseStarting = scoreboard.PhaseStarting
 	phaseServing  = scoreboard.PhaseServing
 	phaseDraining = scoreboard.PhaseDraining
+	phaseKilling  = scoreboard.PhaseKilling
 )
 
 // limits is what the pool is told once.
@@ -99,6 +100,7 @@ type pool struct {
 	roll       *roll
 	rolledAt   time.Time // when the last reload began
 	retreat    *retreat
+	upgrade    *upgrade
 	next       *evReload // asked for while another one was under way
 	floor      int       // children that the pool does not go below
 	target     int       // children wanted now
@@ -161,6 +163,14 @@ func (p *pool) step(now time.Time, ev event) []action {
 		p.reload(ev)
 	case evPinned:
 		p.pinned(ev)
+	case evUpgrade:
+		p.askUpgrade(ev)
+	case evTried:
+		p.tried(ev)
+	case evNotReplaced:
+		p.upgradeOver(ev.err)
+	case evResume:
+		p.resume(ev)
 	case evStop:
 		p.stop(ev)
 	case evGone:
@@ -227,6 +237,9 @@ func (p *pool) wake() time.Time {
 		if p.roll.crowded.After(p.now) {
 			earlier(p.roll.crowded)
 		}
+	}
+	if p.upgrade != nil {
+		earlier(p.upgrade.deadline)
 	}
 	earlier(p.dequeueDue())
 	earlier(p.stopAt)
@@ -305,6 +318,7 @@ func (p *pool) reconcile() {
 			p.do(actUp{})
 		}
 		p.fillDequeue()
+		p.upgradeOn()
 	}
 }
 
@@ -339,11 +353,10 @@ func (p *pool) describe() {
 		s.State = "stopping"
 	case p.booting:
 		s.State = "starting"
+	case p.holding():
+		s.State = "upgrading"
 	case p.roll != nil:
-		s.State = "reloading"
-		if p.roll.stage != rollSettling {
-			s.Rolling = p.roll.generation
-		}
+		s.State, s.Rolling = "reloading", p.roll.generation
 	case p.retryAt() != never, p.dequeue.failures > 1:
 		s.State = "degraded"
 	default:

@@ -24,7 +24,8 @@ type process struct {
 	who
 	pid        int
 	generation uint64
-	suspect    bool // the ones before it in its place have failed
+	suspect    bool   // the ones before it in its place have failed
+	proto      uint64 // the agreement that it was started under
 	pidfd      *os.File
 	control    *os.File
 	controlRaw syscall.RawConn
@@ -46,45 +47,63 @@ func (proc *process) readControl(p *Parent) {
 	defer close(proc.said)
 	buf := make([]byte, control.MaxMessage+1)
 	for {
-		n, err := proc.control.Read(buf)
-		if errors.Is(err, unix.ECONNRESET) {
-			// The child has ended without having read everything; what it said before is still to come (unix(7)).
+		n, err := 0, error(nil)
+		rerr := proc.controlRaw.Read(func(fd uintptr) bool {
+			p.gate.RLock()
+			defer p.gate.RUnlock()
+			if n, err = unix.Read(int(fd), buf); n > 0 {
+				proc.heard(p, buf[:n])
+			}
+			return err != unix.EAGAIN
+		})
+		// Reset: the child has ended without having read everything; what it said before is still to come (unix(7)).
+		if rerr == nil && (err == unix.ECONNRESET || err == unix.EINTR) {
 			continue
 		}
-		if err != nil || n == 0 {
+		if rerr != nil || err != nil || n <= 0 {
 			return
 		}
-		m, err := control.Parse(buf[:n])
-		if errors.Is(err, control.ErrUnknown) {
-			continue
+	}
+}
+
+// heard makes an event of one message.
+func (proc *process) heard(p *Parent, b []byte) {
+	m, err := control.Parse(b)
+	switch {
+	case errors.Is(err, control.ErrUnknown):
+	case err != nil:
+		if p.mayPrint() {
+			p.log.Error("child sent nonsense", "slot", proc.slot, "pid", proc.pid, "err", err)
 		}
-		if err != nil {
-			if p.mayPrint() {
-				p.log.Error("child sent nonsense", "slot", proc.slot, "pid", proc.pid, "err", err)
-			}
-			continue
-		}
-		switch m.Kind {
-		case control.Ready:
-			p.post(evReady{proc.who})
-		case control.Failed:
-			proc.words.fail(m.Text)
-		case control.Gone:
-			p.post(evGone{proc.who, disconnectOf(m)})
-		case control.Overtime:
-			p.post(evOvertime{proc.who, m.Serial})
-		case control.Spent:
-			p.post(evSpent{proc.who, m.Text})
-		case control.Proven:
-			p.post(evProven{proc.who})
-		case control.Alive:
-			p.post(evAlive{proc.who})
-		case control.Parting:
-			p.post(evAnswered{proc.who, m.Leaving})
-		case control.Settled:
-			p.post(evSettled{proc.who, m.Serial, m.Leaving})
+	case m.Kind == control.Failed:
+		proc.words.fail(m.Text)
+	default:
+		if ev := proc.event(m); ev != nil {
+			p.post(ev)
 		}
 	}
+}
+
+func (proc *process) event(m control.Message) event {
+	switch m.Kind {
+	case control.Ready:
+		return evReady{proc.who}
+	case control.Gone:
+		return evGone{proc.who, disconnectOf(m)}
+	case control.Overtime:
+		return evOvertime{proc.who, m.Serial}
+	case control.Spent:
+		return evSpent{proc.who, m.Text}
+	case control.Proven:
+		return evProven{proc.who}
+	case control.Alive:
+		return evAlive{proc.who}
+	case control.Parting:
+		return evAnswered{proc.who, m.Leaving}
+	case control.Settled:
+		return evSettled{proc.who, m.Serial, m.Leaving}
+	}
+	return nil
 }
 
 func disconnectOf(m control.Message) Disconnect {

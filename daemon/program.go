@@ -10,16 +10,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brooddaemon/brood/internal/inherit"
 	"github.com/brooddaemon/brood/reload"
 )
 
 // A program is the file that a generation's children are started from. It is opened once, and children execute what
 // was opened: a crash respawns the same bytes, whatever lies at the path by then.
 type program struct {
-	fd    int    // O_PATH
-	print string // what it is, for people and for comparison
-	users int    // children being started from it
-	left  bool   // no more will be
+	fd     int    // O_PATH
+	print  string // what it is, for people and for comparison
+	users  int    // children being started from it
+	speaks inherit.Speaks
+	left   bool // no more will be
 }
 
 // openProgram pins the program that now lies at path.
@@ -28,7 +30,7 @@ func openProgram(path string) (*program, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	p := &program{fd: fd}
+	p := &program{fd: fd, speaks: inherit.Spoken}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		p.close()

@@ -50,7 +50,7 @@ func (p *pool) reload(ev evReload) {
 	switch {
 	case p.stopping != stopNot:
 		p.reply(ev.reply, errors.New("the daemon is stopping"))
-	case p.booting || p.roll != nil:
+	case p.booting || p.roll != nil || p.upgrade != nil:
 		if p.next != nil {
 			first := *p.next
 			ev.reply, ev.auto = both(first.reply, ev.reply), first.auto && ev.auto
@@ -87,6 +87,9 @@ func (p *pool) pinned(ev evPinned) {
 	if ev.err == nil {
 		p.prints[ev.generation] = ev.print
 	}
+	if ev.unfit {
+		p.bad = ev.print
+	}
 	r := p.roll
 	switch {
 	case r != nil && r.generation == ev.generation && r.stage == rollPinning:
@@ -122,7 +125,7 @@ func (p *pool) spawnCandidate() {
 
 // rollOn moves a reload forward as far as it can go now.
 func (p *pool) rollOn() {
-	if p.roll == nil && p.next != nil && !p.booting {
+	if p.roll == nil && p.next != nil && !p.booting && p.upgrade == nil {
 		ev := *p.next
 		p.next = nil
 		p.reload(ev)

@@ -25,6 +25,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if claim.Role == inherit.Child {
 		runChild(ctx, cfg, claim) // exits
 	}
+	if claim.Role == inherit.Trial {
+		runTrial(cfg, claim) // exits
+	}
 	asked := cfg.MaxChildren != 0
 	if err := cfg.complete(); err != nil {
 		return launched(claim, err)

@@ -25,10 +25,11 @@ const maxOperators = 8
 
 // startSources starts everything that posts events, and returns a function that stops what does not stop with the loop.
 func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
-	operators, err := control.Listen(l.cfg.RunDir)
+	operators, err := l.listenOperators()
 	if err != nil {
 		return nil, err
 	}
+	l.operators = operators
 	watcher, err := l.openWatcher(os.Geteuid() == 0)
 	if err != nil {
 		operators.Close()
@@ -44,12 +45,11 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 		}
 		go l.knocker.run()
 	}
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGQUIT, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1,
-		unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)
+	l.signals = make(chan os.Signal, 64)
+	l.hearSignals()
 	// Until everything is given back: another signal, of an impatient operator, must not leave half of it.
-	l.deafen = func() { signal.Stop(signals) }
-	go l.readSignals(signals)
+	l.deafen = func() { signal.Stop(l.signals) }
+	go l.readSignals(l.signals)
 	go l.readBell()
 	go l.serveOperators(operators)
 	go l.spawner.run()
@@ -73,6 +73,20 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 	}, nil
 }
 
+// hearSignals makes the loop be told of signals.
+func (l *loop) hearSignals() {
+	signal.Notify(l.signals, unix.SIGTERM, unix.SIGQUIT, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2,
+		unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)
+}
+
+// listenOperators opens the control socket, or takes over the one that was handed over.
+func (l *loop) listenOperators() (*net.UnixListener, error) {
+	if l.handed != nil {
+		return control.Adopt(l.handed.Operators)
+	}
+	return control.Listen(l.cfg.RunDir)
+}
+
 func (l *loop) readSignals(signals <-chan os.Signal) {
 	for {
 		select {
@@ -91,6 +105,8 @@ func (l *loop) readSignals(signals <-chan os.Signal) {
 				l.post(evScale{n: -1, relative: true, cause: cause})
 			case unix.SIGUSR1:
 				l.post(evReopen{cause: cause})
+			case unix.SIGUSR2:
+				l.post(evUpgrade{cause: cause})
 			}
 			// SIGPIPE is only caught: a reader of the daemon's standard error who leaves must not take it with him.
 		case <-l.done:
@@ -112,10 +128,12 @@ func (l *loop) idleLoop() {
 		}
 		select {
 		case running <- struct{}{}:
+			l.gate.RLock() // none while the parent's program is replaced
 			l.hooks.do("IdleLoop", func() {
 				defer func() { <-running }()
 				l.cfg.IdleLoop(l.Parent)
 			})
+			l.gate.RUnlock()
 		default:
 		}
 	}
@@ -188,6 +206,10 @@ func (l *loop) serveOperator(c *net.UnixConn) {
 		answer <- nil
 	case control.VerbReload:
 		l.post(evReload{cause: cause, reply: reply})
+	case control.VerbUpgrade:
+		// The new program answers.
+		defer l.succession.await(c)()
+		l.post(evUpgrade{cause, reply})
 	case control.VerbScale:
 		l.post(evScale{n: req.N, relative: req.Delta, cause: cause, reply: reply})
 	case control.VerbReopen:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/inherit"
+	"github.com/brooddaemon/brood/internal/logs"
 )
 
 // busyText is how long a program that is still being written (ETXTBSY) is tried again.
@@ -23,9 +24,11 @@ type spawner struct {
 	jobs chan spawnJob
 }
 
+// A spawnJob starts a child, or something else that is to be started as children are.
 type spawnJob struct {
 	actSpawn
 	program *program
+	trial   func(broken error)
 }
 
 func (s *spawner) run() {
@@ -43,6 +46,10 @@ func (s *spawner) run() {
 	for {
 		select {
 		case j := <-s.jobs:
+			if j.trial != nil {
+				j.trial(broken)
+				continue
+			}
 			var proc *process
 			err := broken
 			if err == nil {
@@ -149,7 +156,7 @@ func (s *spawner) start(j spawnJob) (_ *process, err error) {
 	}
 	err = os.NewSyscallError("fcntl", unix.SetNonblock(pidfd, true))
 	proc := &process{
-		who: j.who, pid: pid, generation: j.generation, suspect: j.suspect,
+		who: j.who, pid: pid, generation: j.generation, suspect: j.suspect, proto: j.program.speaks.With(inherit.Spoken),
 		pidfd: os.NewFile(uintptr(pidfd), "pidfd"), control: ctl, words: &words{},
 		said: make(chan struct{}), leaf: leaf,
 	}
@@ -170,10 +177,10 @@ func (s *spawner) start(j spawnJob) (_ *process, err error) {
 		proc.reap()
 		return nil, err
 	}
-	proc.output.Add(3)
-	go proc.readOutput(s.p, reads[0], "stdout")
-	go proc.readOutput(s.p, reads[1], "stderr")
-	go proc.readAccess(s.p, reads[2])
+	for i, stream := range []string{"stdout", "stderr", access} {
+		o := s.p.listenTo(reads[i], stream, origin{j.slot, pid, j.generation, j.suspect}, proc.words, logs.Rest{})
+		proc.output.Go(func() { o.read(s.p) })
+	}
 	return proc, nil
 }
 

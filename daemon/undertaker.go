@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,11 +20,12 @@ const buryTime = 3 * time.Second
 // An undertaker ends children with everything they have started, and what children that ended by themselves have left
 // behind, on a goroutine of its own: it has to look for them in the process table.
 type undertaker struct {
-	p      *Parent
-	kills  chan *process
-	graves chan *process  // who has been reaped
-	leaves sync.WaitGroup // cgroups that are being removed
-	ended  chan struct{}
+	p       *Parent
+	kills   chan *process
+	graves  chan *process  // who has been reaped
+	leaves  sync.WaitGroup // cgroups that are being removed
+	pending atomic.Int64   // kills, graves and cgroups that are not done with
+	ended   chan struct{}
 }
 
 func newUndertaker(p *Parent, slots int) *undertaker {
@@ -35,18 +37,22 @@ func newUndertaker(p *Parent, slots int) *undertaker {
 
 // kill ends a child with its whole tree.
 func (u *undertaker) kill(proc *process) {
+	u.pending.Add(1)
 	select {
 	case u.kills <- proc:
 	default:
+		u.pending.Add(-1)
 		proc.signal(unix.SIGKILL) // it is far behind; what is left the sweep finds
 	}
 }
 
 // bury ends what a child has left behind that has been reaped.
 func (u *undertaker) bury(proc *process) {
+	u.pending.Add(1)
 	select {
 	case u.graves <- proc:
 	default:
+		u.pending.Add(-1)
 		u.p.log.Warn("what a child has left behind is not looked for: too many have ended at once", "slot", proc.slot, "pid", proc.pid)
 	}
 }
@@ -93,6 +99,7 @@ func waiting(queue <-chan *process) (procs []*process) {
 
 // killAll ends children.
 func (u *undertaker) killAll(procs []*process) {
+	defer u.pending.Add(-int64(len(procs)))
 	var roots []tree.Root
 	for _, proc := range procs {
 		if proc.leaf != nil {
@@ -115,6 +122,7 @@ func (u *undertaker) killAll(procs []*process) {
 
 // sweep ends what children have left behind.
 func (u *undertaker) sweep(procs []*process) {
+	defer u.pending.Add(-int64(len(procs)))
 	var marks []string
 	for _, proc := range procs {
 		marks = append(marks, u.p.mark(proc.who))
@@ -122,7 +130,9 @@ func (u *undertaker) sweep(procs []*process) {
 			continue
 		}
 		// It waits until the last of its processes has ended.
+		u.pending.Add(1)
 		u.leaves.Go(func() {
+			defer u.pending.Add(-1)
 			if err := proc.leaf.Remove(); err != nil {
 				u.p.log.Warn("cgroup of a child stays", "slot", proc.slot, "pid", proc.pid, "err", err)
 			}

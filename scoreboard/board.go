@@ -27,7 +27,7 @@ type Identity struct {
 type Status struct {
 	State      string    `json:"state"`              // starting, serving, reloading, degraded, stopping
 	Generation uint64    `json:"generation"`         // the generation that serves
-	Rolling    uint64    `json:"rolling,omitzero"`   // the generation being rolled in, 0: none
+	Rolling    uint64    `json:"rolling,omitzero"`   // the generation being rolled in, or that serves on probation; 0: none
 	Want       int       `json:"want"`               // children wanted
 	Born       uint64    `json:"born"`               // children started so far
 	Died       uint64    `json:"died"`               // children that ended without being asked
@@ -76,6 +76,25 @@ func Create(path string, id Identity, slots int) (*Board, error) {
 		return nil, b.abandon(tmp, err)
 	}
 	return b, nil
+}
+
+// Adopt takes over the file that this very process had open before it replaced itself with exec(2): its descriptor, which is
+// close-on-exec from here on. The caller owns it as long as there is an error.
+func Adopt(path string, fd int) (*Board, error) {
+	unix.CloseOnExec(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("scoreboard: %w", os.NewSyscallError("fstat", err))
+	}
+	head := make([]byte, HeaderSize)
+	if _, err := unix.Pread(fd, head, 0); err != nil {
+		return nil, fmt.Errorf("scoreboard: %w", os.NewSyscallError("pread", err))
+	}
+	slots, err := check(head, st.Size)
+	if err != nil {
+		return nil, fmt.Errorf("scoreboard: %w", err)
+	}
+	return &Board{f: os.NewFile(uintptr(fd), path), path: path, slots: slots}, nil
 }
 
 func (b *Board) abandon(tmp string, err error) error {

@@ -49,7 +49,11 @@ func printTable(s *scoreboard.Snapshot, running bool, now time.Time, out io.Writ
 		state = "dead"
 	}
 	fmt.Fprintf(out, "%s: %s, generation %d", logs.Escape(s.Name), logs.Escape(state), s.Generation)
-	if s.Rolling != 0 {
+	switch s.Rolling {
+	case 0:
+	case s.Generation:
+		fmt.Fprint(out, " (on probation)")
+	default:
 		fmt.Fprintf(out, " (%d is coming)", s.Rolling)
 	}
 	fmt.Fprintf(out, ", pid %d, up %s", s.PID, age(now, s.Created))

@@ -18,10 +18,11 @@ import (
 
 // The verbs an operator can send; the list is closed.
 const (
-	VerbStop   = "stop"   // drain and stop; the answer comes when stopping has begun
-	VerbReload = "reload" // the answer comes when the new generation serves, or when it is given up
-	VerbReopen = "reopen" // reopen the log files
-	VerbScale  = "scale"  // move the number of children; the answer comes when they serve
+	VerbStop    = "stop"    // drain and stop; the answer comes when stopping has begun
+	VerbReload  = "reload"  // the answer comes when the new generation serves, or when it is given up
+	VerbUpgrade = "upgrade" // replace the parent's own program; the new one answers
+	VerbReopen  = "reopen"  // reopen the log files
+	VerbScale   = "scale"   // move the number of children; the answer comes when they serve
 )
 
 // A Request is one line of JSON from an operator.
@@ -84,6 +85,24 @@ func Listen(dir string) (*net.UnixListener, error) {
 	return l, nil
 }
 
+// Adopt takes over the operators' socket that this very process had open before it replaced itself with exec(2).
+func Adopt(fd int) (*net.UnixListener, error) {
+	unix.CloseOnExec(fd)
+	f := os.NewFile(uintptr(fd), "control socket")
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		l.Close()
+		return nil, fmt.Errorf("control socket: descriptor %d is something else", fd)
+	}
+	u.SetUnlinkOnClose(false)
+	return u, nil
+}
+
 // A Peer is who is at the other end of an operator's connection, as the kernel tells.
 type Peer struct{ PID, UID int }
 
@@ -126,7 +145,7 @@ func Receive(c *net.UnixConn) (Request, Peer, error) {
 		return Request{}, p, fmt.Errorf("reading a request: %w", err)
 	}
 	switch r.Verb {
-	case VerbStop, VerbReload, VerbReopen, VerbScale:
+	case VerbStop, VerbReload, VerbUpgrade, VerbReopen, VerbScale:
 		return r, p, nil
 	}
 	return r, p, fmt.Errorf("unknown verb %q", r.Verb)

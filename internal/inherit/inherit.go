@@ -33,23 +33,48 @@ const (
 	ListenFD             // the first of the listeners
 )
 
-// proto is raised whenever the meaning of the descriptors or of the messages changes. Parent and child may come from
-// different builds of one program.
-const proto = 2
+// The descriptors of a trial, by number.
+const (
+	AnswerFD = 3 // where the program says what it is
+	StateFD  = 4 // what a parent that is about to become this program would hand over
+)
+
+// Speaks is the range of agreements on descriptors and messages that a program knows, the oldest and the newest. Parent and
+// child, or a parent and its successor, may come from different builds of one program: they use the newest that both know.
+// A number is raised whenever the meaning of the descriptors or of the messages changes.
+type Speaks struct {
+	Oldest uint64 `json:"oldest"`
+	Newest uint64 `json:"newest"`
+}
+
+// Spoken is what this program speaks.
+var Spoken = Speaks{oldest, newest}
+
+// With returns the newest agreement that both know; 0: there is none.
+func (s Speaks) With(o Speaks) uint64 {
+	if n := min(s.Newest, o.Newest); n >= max(s.Oldest, o.Oldest) {
+		return n
+	}
+	return 0
+}
 
 // A Role is which process of the daemon this one is.
 type Role int
 
 // The roles.
 const (
-	Launcher Role = iota // started by a user or a service manager
-	Parent               // started by a launcher
-	Child                // started by a parent
+	Launcher  Role = iota // started by a user or a service manager
+	Parent                // started by a launcher
+	Child                 // started by a parent
+	Successor             // a parent that has executed a new program in its own place
+	Trial                 // started by a parent to find out whether the program is one
 )
 
 // A Claim is what a process is told about itself by the one that started it. The zero Claim is that of a launcher.
 type Claim struct {
 	Role       Role
+	Proto      uint64 // of a child: the agreement that its parent has chosen
+	State      int    // of a successor, and of a trial for one: descriptor of what is handed over
 	Ready      int    // of a parent: descriptor of the pipe on which its launcher waits
 	Slot       int    // of a child
 	Generation uint64 // of a child
@@ -62,13 +87,21 @@ type Claim struct {
 func (c Claim) Environ() string {
 	switch c.Role {
 	case Parent:
-		return fmt.Sprintf("%s=parent:%d:%d", Var, proto, c.Ready)
+		return fmt.Sprintf("%s=parent:%d:%d", Var, newest, c.Ready)
+	case Successor:
+		return fmt.Sprintf("%s=successor:%d:%d", Var, newest, c.State)
+	case Trial:
+		return fmt.Sprintf("%s=trial:%d:%d", Var, newest, c.State)
 	case Child:
 		procs := 0
 		if c.Procs {
 			procs = 1
 		}
-		return fmt.Sprintf("%s=child:%d:%d:%d:%d:%d:%d", Var, proto, c.Slot, c.Generation, c.Listeners, procs, c.Kind)
+		proto := c.Proto
+		if proto == 0 {
+			proto = newest
+		}
+		return fmt.Sprintf("%s=child:%d:%d:%d:%d:%d:%d%s", Var, proto, c.Slot, c.Generation, c.Listeners, procs, c.Kind, more(proto))
 	}
 	return ""
 }
@@ -88,13 +121,20 @@ func parse(s string) (Claim, error) {
 		}
 		n = append(n, v)
 	}
+	known := n[0] >= oldest && n[0] <= newest
 	switch {
-	case role == "parent" && len(n) == 2 && n[0] == proto:
+	case role == "parent" && len(n) == 2 && n[0] == newest:
 		return Claim{Role: Parent, Ready: int(n[1])}, nil
-	case role == "child" && len(n) == 6 && n[0] == proto:
-		return Claim{Role: Child, Slot: int(n[1]), Generation: n[2], Listeners: int(n[3]), Procs: n[4] == 1, Kind: n[5]}, nil
+	case role == "successor" && len(n) == 2 && n[0] > 0: // of any age: the trial has shown that this works
+		return Claim{Role: Successor, State: int(n[1])}, nil
+	case role == "trial" && len(n) == 2 && n[0] > 0:
+		return Claim{Role: Trial, State: int(n[1])}, nil
+	case role == "child" && known && len(n) == 6+strings.Count(more(n[0]), ":"):
+		return Claim{
+			Role: Child, Proto: n[0], Slot: int(n[1]), Generation: n[2], Listeners: int(n[3]), Procs: n[4] == 1, Kind: n[5],
+		}, nil
 	}
-	if (role == "parent" || role == "child") && len(n) > 1 && n[0] != proto {
+	if (role == "parent" || role == "child") && len(n) > 1 && !known {
 		return Claim{}, fmt.Errorf("the parent is of another version of this toolkit (environment variable %s=%q): stop and start the daemon "+
 			"instead of reloading it; if no daemon has started this program, it %w", Var, s, errClaim)
 	}

@@ -12,9 +12,9 @@ const MaxLine = 64 << 10
 // cutMark stands at the end of a line that was too long.
 const cutMark = " [cut]"
 
-// readSize is the read buffer of one pipe. A parent has several pipes for each child, so it is small; what a full line needs
+// ReadSize is the read buffer of one pipe. A parent has several pipes for each child, so it is small; what a full line needs
 // beyond it is taken only when such a line comes, and given back.
-const readSize = 8 << 10
+const ReadSize = 8 << 10
 
 var cr = []byte{'\r'}
 
@@ -29,21 +29,16 @@ var cr = []byte{'\r'}
 //
 // It returns nil at io.EOF and no error for any line; another read error is wrapped, after the last line has been delivered.
 func Lines(r io.Reader, max int, emit func(line []byte)) error {
-	if max <= 0 {
-		max = MaxLine
-	}
-	c := cutter{max: max, emit: emit}
-	buf := make([]byte, readSize)
+	c := NewCutter(max, emit)
+	buf := make([]byte, ReadSize)
 	for empty := 0; empty < 100; empty++ {
 		n, err := r.Read(buf)
 		if n > 0 {
 			empty = 0
-			c.feed(buf[:n])
+			c.Feed(buf[:n])
 		}
 		if err != nil {
-			if c.begun {
-				c.end()
-			}
+			c.End()
 			if err == io.EOF {
 				return nil
 			}
@@ -53,25 +48,38 @@ func Lines(r io.Reader, max int, emit func(line []byte)) error {
 	return fmt.Errorf("read lines: %w", io.ErrNoProgress)
 }
 
-// cutter puts one line together from parts.
-type cutter struct {
+// Cutter cuts bytes into lines by the rules of [Lines], for a caller who reads by himself. Only one goroutine may use it at a
+// time.
+type Cutter struct {
 	max  int
 	emit func([]byte)
-
-	line  []byte // never longer than max+1: a carriage return may follow the last byte
-	begun bool   // part of a line has come
-	over  bool   // it was too long and has been delivered; the rest is to be dropped
+	Rest
 }
 
-// feed takes what has been read.
-func (c *cutter) feed(b []byte) {
+// Rest is what a [Cutter] has of a line whose end has not come yet. The zero Rest is nothing.
+type Rest struct {
+	Line  []byte // never longer than the limit and one: a carriage return may follow the last byte
+	Begun bool   // part of a line has come
+	Over  bool   // it was too long and has been delivered; the rest is to be dropped
+}
+
+// NewCutter returns a Cutter of lines of at most max bytes; 0 or less means [MaxLine]. emit is called by Feed and End.
+func NewCutter(max int, emit func(line []byte)) *Cutter {
+	if max <= 0 {
+		max = MaxLine
+	}
+	return &Cutter{max: max, emit: emit}
+}
+
+// Feed takes the next bytes.
+func (c *Cutter) Feed(b []byte) {
 	for {
 		i := bytes.IndexByte(b, '\n')
 		if i < 0 {
 			c.add(b)
 			return
 		}
-		if !c.begun && i <= c.max { // the usual case: the whole line is in the read buffer
+		if !c.Begun && i <= c.max { // the usual case: the whole line is in the read buffer
 			c.emit(bytes.TrimSuffix(b[:i], cr))
 		} else {
 			c.add(b[:i])
@@ -82,36 +90,43 @@ func (c *cutter) feed(b []byte) {
 }
 
 // add appends part, which holds no newline, to the line.
-func (c *cutter) add(part []byte) {
-	c.begun = c.begun || len(part) > 0
-	if c.over {
+func (c *Cutter) add(part []byte) {
+	c.Begun = c.Begun || len(part) > 0
+	if c.Over {
 		return
 	}
-	if room := c.max + 1 - len(c.line); len(part) > room {
-		c.line = append(c.line, part[:room]...)
+	if room := c.max + 1 - len(c.Line); len(part) > room {
+		c.Line = append(c.Line, part[:room]...)
 		c.cut()
 		return
 	}
-	c.line = append(c.line, part...)
+	c.Line = append(c.Line, part...)
+}
+
+// End delivers what stands after the last newline, if anything does: no more bytes will come.
+func (c *Cutter) End() {
+	if c.Begun {
+		c.end()
+	}
 }
 
 // end delivers the line, unless it has been, and begins the next.
-func (c *cutter) end() {
-	if !c.over {
-		if line := bytes.TrimSuffix(c.line, cr); len(line) > c.max {
+func (c *Cutter) end() {
+	if !c.Over {
+		if line := bytes.TrimSuffix(c.Line, cr); len(line) > c.max {
 			c.cut()
 		} else {
 			c.emit(line)
 		}
 	}
-	c.line, c.begun, c.over = c.line[:0], false, false
-	if cap(c.line) > 2*readSize {
-		c.line = nil
+	c.Line, c.Begun, c.Over = c.Line[:0], false, false
+	if cap(c.Line) > 2*ReadSize {
+		c.Line = nil
 	}
 }
 
-func (c *cutter) cut() {
-	c.line = append(c.line[:c.max], cutMark...)
-	c.emit(c.line)
-	c.over = true
+func (c *Cutter) cut() {
+	c.Line = append(c.Line[:c.max], cutMark...)
+	c.emit(c.Line)
+	c.Over = true
 }

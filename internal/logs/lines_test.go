@@ -61,7 +61,7 @@ func TestLines(t *testing.T) {
 
 // Lengths around every buffer that takes part: pages, the read buffer, the limit.
 func TestLinesAtLimits(t *testing.T) {
-	for _, size := range []int{4096, readSize, 2 * readSize, MaxLine, MaxLine + readSize} {
+	for _, size := range []int{4096, ReadSize, 2 * ReadSize, MaxLine, MaxLine + ReadSize} {
 		for n := size - 2; n <= size+2; n++ {
 			for _, end := range []string{"\n", "\r\n"} {
 				line := strings.Repeat("k", n)
@@ -128,11 +128,11 @@ func TestLinesReadError(t *testing.T) {
 
 // A line in hand costs no more memory than it needs, and a long one is not kept.
 func TestLineBufferIsGivenBack(t *testing.T) {
-	c := cutter{max: MaxLine, emit: func([]byte) {}}
+	c := NewCutter(MaxLine, func([]byte) {})
 	c.add(bytes.Repeat([]byte("x"), MaxLine))
 	c.end()
-	if cap(c.line) != 0 {
-		t.Errorf("%d bytes kept", cap(c.line))
+	if cap(c.Line) != 0 {
+		t.Errorf("%d bytes kept", cap(c.Line))
 	}
 }
 
@@ -167,7 +167,7 @@ func TestLinesProperty(t *testing.T) {
 
 func FuzzLines(f *testing.F) {
 	f.Add([]byte("a\r\nb\n\nlong line\r\r\nhalf"), 5)
-	f.Add(bytes.Repeat([]byte("x"), 3*readSize), readSize)
+	f.Add(bytes.Repeat([]byte("x"), 3*ReadSize), ReadSize)
 	f.Fuzz(func(t *testing.T, b []byte, max int) {
 		if max <= 0 || max > MaxLine {
 			max = MaxLine

@@ -88,6 +88,17 @@ func (g *Group) Leaf(name string) (*Leaf, error) {
 	return &Leaf{path: path, fd: fd}, nil
 }
 
+// OpenLeaf opens a leaf that this process has made before it replaced itself with exec(2), by its directory.
+func OpenLeaf(path string) (*Leaf, error) {
+	fd, err := ignoringEINTR(func() (int, error) {
+		return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open cgroup %s: %w", path, err)
+	}
+	return &Leaf{path: path, fd: fd}, nil
+}
+
 // Clean removes the empty groups whose names are stale: those that a parent has left that was killed. A group with
 // processes in it cannot be removed and stays.
 func (g *Group) Clean(stale func(name string) bool) error {

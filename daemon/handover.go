@@ -1,0 +1,172 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/inherit"
+	"github.com/brooddaemon/brood/internal/logs"
+)
+
+// A handover is what a parent hands to the program that it executes in its own place: all that it knows, and the numbers of
+// the descriptors that stay open. It travels as JSON in a memory file. Programs of different builds read it: a field may be
+// added, but what is there keeps its meaning as long as Agreement can be spoken.
+type handover struct {
+	Agreement inherit.Speaks `json:"agreement"` // of the program that writes it
+	InUse     uint64         `json:"in_use"`    // the oldest agreement that a child runs under
+	At        time.Duration  `json:"at"`        // of CLOCK_MONOTONIC, as all times in Pool
+	Cause     string         `json:"cause"`
+
+	Name     string `json:"name"`
+	RunDir   string `json:"run_dir"`
+	PIDFile  string `json:"pid_file"`
+	Program  string `json:"program"`
+	StartDir string `json:"start_dir"`
+	Slots    int    `json:"slots"`
+
+	Service   handedService    `json:"service"`
+	Pool      savedPool        `json:"pool"`
+	PIDFiles  []handedFile     `json:"pid_files"`
+	Board     int              `json:"board"`
+	Bell      int              `json:"bell"`
+	Operators int              `json:"operators"` // the control socket
+	Waiting   []int            `json:"waiting"`   // operators' connections that wait for this upgrade
+	Listeners []handedListener `json:"listeners"`
+	Programs  []handedProgram  `json:"programs"`
+	Children  []handedChild    `json:"children"`
+	Outputs   []handedOutput   `json:"outputs"`
+}
+
+type handedFile struct {
+	Path string `json:"path"`
+	FD   int    `json:"fd"`
+}
+
+type handedService struct {
+	Socket   string        `json:"socket,omitempty"`
+	Watchdog time.Duration `json:"watchdog,omitempty"`
+}
+
+type handedListener struct {
+	FD int `json:"fd"`
+	// As it was asked for.
+	AskedNetwork string `json:"asked_network"`
+	AskedAddress string `json:"asked_address"`
+	// As the kernel gave it.
+	Network string `json:"network"`
+	Addr    string `json:"addr"`
+	Port    uint16 `json:"port,omitempty"`
+	Path    string `json:"path,omitempty"`
+	Dev     uint64 `json:"dev,omitempty"`
+	Ino     uint64 `json:"ino,omitempty"`
+	Lent    bool   `json:"lent,omitempty"`
+}
+
+type handedProgram struct {
+	FD         int            `json:"fd"`
+	Generation uint64         `json:"generation"`
+	Print      string         `json:"print"`
+	Speaks     inherit.Speaks `json:"speaks"`
+}
+
+type handedChild struct {
+	origin
+	Life    int      `json:"life"`
+	Control int      `json:"control"`
+	Proto   uint64   `json:"proto"`
+	Leaf    string   `json:"leaf,omitempty"` // its cgroup
+	Ready   bool     `json:"ready,omitempty"`
+	Failed  string   `json:"failed,omitempty"` // what it has said and printed, if it is not ready
+	Tail    []string `json:"tail,omitempty"`
+}
+
+type handedOutput struct {
+	FD     int       `json:"fd"`
+	Stream string    `json:"stream"`
+	From   origin    `json:"from"`
+	Rest   logs.Rest `json:"rest,omitzero"`
+}
+
+// descriptors are the numbers of all descriptors that are handed over.
+func (h *handover) descriptors() []int {
+	fds := append([]int{h.Board, h.Bell, h.Operators}, h.Waiting...)
+	for _, f := range h.PIDFiles {
+		fds = append(fds, f.FD)
+	}
+	for _, l := range h.Listeners {
+		fds = append(fds, l.FD)
+	}
+	for _, p := range h.Programs {
+		fds = append(fds, p.FD)
+	}
+	for _, c := range h.Children {
+		fds = append(fds, c.Control)
+	}
+	for _, o := range h.Outputs {
+		fds = append(fds, o.FD)
+	}
+	return fds
+}
+
+// write puts it into a memory file, at whose begin it leaves the descriptor.
+func (h *handover) write() (*os.File, error) {
+	fd, err := unix.MemfdCreate("brood", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), "handover")
+	err = json.NewEncoder(f).Encode(h)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write what is handed over: %w", err)
+	}
+	return f, nil
+}
+
+// maxHandover is far more than a parent can have to say.
+const maxHandover = 256 << 20
+
+// readHandover reads what the parent hands over, and closes the descriptor.
+func readHandover(fd int) (*handover, error) {
+	unix.CloseOnExec(fd)
+	f := os.NewFile(uintptr(fd), "handover")
+	if f == nil {
+		return nil, errors.New("nothing is handed over")
+	}
+	defer f.Close()
+	h := new(handover)
+	if err := json.NewDecoder(io.LimitReader(f, maxHandover)).Decode(h); err != nil {
+		return nil, fmt.Errorf("what the parent hands over cannot be read: %w", err)
+	}
+	if h.Agreement.With(inherit.Spoken) == 0 || h.InUse != 0 && h.InUse < inherit.Spoken.Oldest {
+		return nil, fmt.Errorf("the parent speaks agreement %d to %d, and its children %d at least, this program %d to %d: "+
+			"stop and start the daemon", h.Agreement.Oldest, h.Agreement.Newest, h.InUse, inherit.Spoken.Oldest, inherit.Spoken.Newest)
+	}
+	return h, nil
+}
+
+// check reports what of this configuration cannot take over from the parent that hands over. What is not named here may have
+// changed.
+func (h *handover) check(cfg *Config) error {
+	for _, same := range []struct{ field, was, is string }{
+		{"Name", h.Name, cfg.Name}, {"RunDir", h.RunDir, cfg.RunDir}, {"PIDFile", h.PIDFile, cfg.PIDFile},
+	} {
+		if same.was != same.is {
+			return fmt.Errorf("field %s is %q, and %q in the daemon that runs: stop and start it", same.field, same.is, same.was)
+		}
+	}
+	if n := slotsFor(cfg); n > h.Slots {
+		return fmt.Errorf("fields MaxChildren, %d, MaxDrainingChildren, %d, and Dequeue.Max, %d, take %d places on the scoreboard, "+
+			"and the daemon that runs has %d: stop and start it", cfg.MaxChildren, cfg.MaxDrainingChildren, cfg.Dequeue.Max, n, h.Slots)
+	}
+	return nil
+}

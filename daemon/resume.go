@@ -1,0 +1,148 @@
+package daemon
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/internal/pidfile"
+	"github.com/brooddaemon/brood/internal/tree"
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+// adoptLocks takes over the pidfiles that were handed over: the lock is held all the time.
+func (p *Parent) adoptLocks() error {
+	for _, handed := range p.handed.PIDFiles {
+		f, err := pidfile.Adopt(handed.Path, handed.FD)
+		if err != nil {
+			return err
+		}
+		p.pidfiles = append(p.pidfiles, f)
+		p.onExit(func() { f.Release() })
+	}
+	return nil
+}
+
+// adoptBoard takes over the scoreboard.
+func (p *Parent) adoptBoard(path string) (err error) {
+	if p.board, err = scoreboard.Adopt(path, p.handed.Board); err != nil {
+		return err
+	}
+	p.onExit(func() { p.board.Remove() })
+	return nil
+}
+
+// adoptListener returns the listener that was handed over for this very address as it was asked for; nil if there is none.
+func (p *Parent) adoptListener(network, address string) *listener {
+	if p.handed == nil {
+		return nil
+	}
+	for i, h := range p.handed.Listeners {
+		if h.asked() != [2]string{network, address} {
+			continue
+		}
+		p.handed.Listeners = append(p.handed.Listeners[:i:i], p.handed.Listeners[i+1:]...)
+		return &listener{
+			fd: h.FD, asked: h.asked(), network: h.Network, addr: h.Addr, port: h.Port, path: h.Path, dev: h.Dev, ino: h.Ino, lent: h.Lent,
+		}
+	}
+	return nil
+}
+
+func (h handedListener) asked() [2]string { return [2]string{h.AskedNetwork, h.AskedAddress} }
+
+// dropListeners closes those that this program has not asked for.
+func (p *Parent) dropListeners() {
+	if p.handed == nil {
+		return
+	}
+	for _, h := range p.handed.Listeners {
+		p.log.Info("not listening any more", "network", h.Network, "addr", h.Addr)
+		(&listener{fd: h.FD, path: h.Path, dev: h.Dev, ino: h.Ino, lent: h.Lent}).close()
+	}
+	p.handed.Listeners = nil
+}
+
+// resume makes the children of the parent before this one the loop's own.
+func (l *loop) resume() error {
+	h := l.handed
+	nameSelf()
+	l.pool.load(h.Pool, watchmaker{time.Now(), monotonic()})
+	l.shown = scoreboard.Status{} // so that it is written
+	for _, p := range h.Programs {
+		l.programs[p.Generation] = &program{fd: p.FD, print: p.Print, speaks: p.Speaks}
+	}
+	waits := map[int]*process{} // by process id, for those who are not ready
+	for _, c := range h.Children {
+		proc, err := resumeProcess(c)
+		if err != nil {
+			return fmt.Errorf("child %d: %w", c.PID, err)
+		}
+		l.processes[c.Slot], waits[c.PID] = proc, proc
+	}
+	for _, ho := range h.Outputs {
+		var w *words
+		proc := waits[ho.From.PID]
+		if proc != nil {
+			w = proc.words
+		}
+		o := l.listenTo(os.NewFile(uintptr(ho.FD), "output"), ho.Stream, ho.From, w, ho.Rest)
+		if proc != nil {
+			proc.output.Go(func() { o.read(l.Parent) })
+		} else {
+			go o.read(l.Parent)
+		}
+	}
+	for _, proc := range l.processes {
+		proc.attend(l.Parent)
+	}
+	l.crashToLog()
+	if l.cfg.AllReady != nil {
+		l.hooks.do("AllReady", func() { l.cfg.AllReady(l.Parent) })
+	}
+	return nil
+}
+
+func resumeProcess(c handedChild) (*process, error) {
+	proc := &process{
+		who: who{c.Slot, c.Life}, pid: c.PID, generation: c.Generation, suspect: c.Suspect, proto: c.Proto,
+		control: os.NewFile(uintptr(c.Control), "control"), said: make(chan struct{}),
+		words: &words{failed: c.Failed, tail: c.Tail, enough: c.Ready},
+	}
+	// Our child, and not reaped: the number is nobody else's.
+	pidfd, err := unix.PidfdOpen(c.PID, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	proc.pidfd = os.NewFile(uintptr(pidfd), "pidfd")
+	if c.Leaf != "" {
+		if proc.leaf, err = tree.OpenLeaf(c.Leaf); err != nil {
+			return nil, err
+		}
+	}
+	proc.controlRaw, err = proc.control.SyscallConn()
+	return proc, err
+}
+
+// answerUpgraders tells those who have waited for it that this program has taken over.
+func (p *Parent) answerUpgraders() {
+	for _, fd := range p.handed.Waiting {
+		f := os.NewFile(uintptr(fd), "operator")
+		c, err := net.FileConn(f)
+		f.Close()
+		if err != nil {
+			continue // he has gone
+		}
+		go func() {
+			defer c.Close()
+			if c, ok := c.(*net.UnixConn); ok {
+				control.Answer(c, control.Reply{OK: true, Text: "upgraded"})
+			}
+		}()
+	}
+	p.handed = nil // nothing of it is needed any more
+}

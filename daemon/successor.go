@@ -1,0 +1,225 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/inherit"
+	"github.com/brooddaemon/brood/internal/notify"
+)
+
+// A succession is what the loop keeps of the replacement of this parent's program by another one in its own place.
+//
+// exec(2) ends every thread, and with them whatever they have read but not dealt with. So the gate is closed first: what
+// children send stays in their pipes and sockets, for the new program. What is left is dealt with as ever, until hooks,
+// undertaker and spawner have nothing to do.
+type succession struct {
+	program *program // that has passed its trial
+	cause   string
+	frozen  bool // the gate is closed
+
+	mu      sync.Mutex
+	waiting map[*net.UnixConn]bool // operators who are told by the new program
+}
+
+// quietEvery is how often it is looked whether everything has come to rest.
+const quietEvery = time.Millisecond
+
+// flushTime bounds what is waited for the logs, and so for how long nobody listens to children, if a disk is slow.
+const flushPatience = time.Second
+
+// tryUpgrade puts the program that lies at the path on trial, away from the loop.
+func (l *loop) tryUpgrade(cause string) {
+	l.succession.cause = cause
+	state, err := l.handover().write()
+	if err != nil {
+		l.later = append(l.later, evTried{err: err})
+		return
+	}
+	go func() {
+		defer state.Close()
+		prog, err := l.pinProgram(false)
+		if err == nil {
+			if err = l.examine(prog, func() (*trial, error) { return l.startTrial(prog, state) }); err != nil {
+				prog.close()
+				prog = nil
+			}
+		}
+		l.post(evTried{err, prog})
+	}()
+}
+
+// freeze closes the gate, as soon as those who are inside are through.
+func (l *loop) freeze() {
+	go func() {
+		l.gate.Lock()
+		l.post(evFrozen{})
+	}()
+}
+
+// thaw opens the gate again, and forgets the program that was to take over.
+func (l *loop) thaw() {
+	s := &l.succession
+	if s.frozen {
+		s.frozen = false
+		l.gate.Unlock()
+	}
+	if s.program != nil {
+		s.program.close()
+		s.program = nil
+	}
+}
+
+// quiet reports whether nothing is under way that would be lost.
+func (l *loop) quiet() bool {
+	return len(l.later) == 0 && len(l.events) == 0 && len(l.signals) == 0 && l.hooks.pending.Load() == 0 && l.undertaker.pending.Load() == 0
+}
+
+// succeed executes the new program if everything has come to rest. It returns only if that has not, or cannot be done.
+func (l *loop) succeed() {
+	if !l.succession.frozen || !l.quiet() {
+		return
+	}
+	// From here until the new program listens to signals, one that asks for something is lost, and must not end it; one that
+	// ends the daemon does: its children see that and finish their jobs.
+	ignored := []os.Signal{unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTTIN, unix.SIGTTOU, unix.SIGWINCH}
+	signal.Ignore(ignored...)
+	signal.Reset(unix.SIGTERM, unix.SIGINT, unix.SIGQUIT)
+	if !l.quiet() { // one has come before
+		l.hearSignals()
+		return
+	}
+	err := l.execute()
+	l.hearSignals()
+	l.later = append(l.later, evNotReplaced{fmt.Errorf("the new program cannot be executed: %w", err)})
+}
+
+// execute hands over. It returns only with an error, and has undone everything then.
+func (l *loop) execute() error {
+	ctx, cancel := context.WithTimeout(context.Background(), flushPatience)
+	defer cancel()
+	if err := l.flushLogs(ctx); err != nil {
+		return err
+	}
+	h := l.handover()
+	state, err := h.write()
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	if err := l.service.notifier.Send(notify.Reloading(time.Now())...); err != nil {
+		l.service.complain(l.log, err)
+	}
+	kept := append(h.descriptors(), int(state.Fd()))
+	defer func() {
+		for _, fd := range kept {
+			unix.CloseOnExec(fd)
+		}
+	}()
+	for _, fd := range kept {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
+			return fmt.Errorf("descriptor %d: %w", fd, os.NewSyscallError("fcntl", err))
+		}
+	}
+	// Its main must find what this one's has found.
+	if err := os.Chdir(l.startDir); err == nil && l.cfg.Dir != "" {
+		defer os.Chdir(l.cfg.Dir)
+	}
+	claim := inherit.Claim{Role: inherit.Successor, State: int(state.Fd())}
+	env := append(l.inherited[:len(l.inherited):len(l.inherited)], claim.Environ())
+	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		err := syscall.Exec(procFD(l.succession.program.fd), os.Args, env)
+		if !errors.Is(err, syscall.ETXTBSY) || time.Since(begun) > busyText {
+			return os.NewSyscallError("execve", err)
+		}
+	}
+}
+
+// fdOf is the number of a descriptor that package os or net holds.
+func fdOf(c syscall.Conn) int {
+	fd := -1
+	if rc, err := c.SyscallConn(); err == nil {
+		rc.Control(func(n uintptr) { fd = int(n) })
+	}
+	return fd
+}
+
+// handover says all that the next program has to know. What the outputs hold is right only while the gate is closed.
+func (l *loop) handover() *handover {
+	h := &handover{
+		Agreement: inherit.Spoken, At: monotonic(), Cause: l.succession.cause,
+		Name: l.cfg.Name, RunDir: l.cfg.RunDir, PIDFile: l.cfg.PIDFile, Program: l.program, StartDir: l.startDir,
+		Slots: l.board.Slots(), Service: handedService{l.service.Socket, l.service.watchdog},
+		Board: l.board.FD(), Bell: l.bell, Operators: fdOf(l.operators),
+	}
+	h.Pool = l.pool.save(watchmaker{time.Now(), h.At})
+	for _, f := range l.pidfiles {
+		h.PIDFiles = append(h.PIDFiles, handedFile{f.Path(), f.Fd()})
+	}
+	for _, ln := range l.listeners {
+		h.Listeners = append(h.Listeners, handedListener{
+			ln.fd, ln.asked[0], ln.asked[1], ln.network, ln.addr, ln.port, ln.path, ln.dev, ln.ino, ln.lent,
+		})
+	}
+	for g, prog := range l.programs {
+		if !prog.left {
+			h.Programs = append(h.Programs, handedProgram{prog.fd, g, prog.print, prog.speaks})
+		}
+	}
+	for _, proc := range l.processes {
+		c := handedChild{
+			origin: origin{proc.slot, proc.pid, proc.generation, proc.suspect}, Life: proc.life, Control: fdOf(proc.control),
+			Proto: proc.proto,
+		}
+		if proc.leaf != nil {
+			c.Leaf = proc.leaf.Path()
+		}
+		c.Ready, c.Failed, c.Tail = proc.words.tell()
+		if h.InUse == 0 || proc.proto < h.InUse {
+			h.InUse = proc.proto
+		}
+		h.Children = append(h.Children, c)
+	}
+	if l.succession.frozen {
+		l.outputs.Range(func(k, _ any) bool {
+			o := k.(*output)
+			h.Outputs = append(h.Outputs, handedOutput{fdOf(o.f), o.stream, o.from, o.cut.Rest})
+			return true
+		})
+	}
+	l.succession.mu.Lock()
+	defer l.succession.mu.Unlock()
+	for c := range l.succession.waiting {
+		h.Waiting = append(h.Waiting, fdOf(c))
+	}
+	return h
+}
+
+// await keeps an operator's connection for the new program to answer on, until the returned function is called.
+func (s *succession) await(c *net.UnixConn) (forget func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting == nil {
+		s.waiting = map[*net.UnixConn]bool{}
+	}
+	s.waiting[c] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.waiting, c)
+	}
+}
+
+// nameSelf gives a parent that was executed through a descriptor the name that it would have else (proc(5),
+// /proc/pid/comm). Of no consequence if it fails.
+func nameSelf() { os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0) }
