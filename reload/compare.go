@@ -43,14 +43,14 @@ func (e entry) same(o entry) bool {
 	return e.mtime == o.mtime && e.ino == o.ino
 }
 
-// read completes what a look saw of a file by its content. It fails with errMoving if the file is not, or no longer, the
+// read completes what a look saw of a file by its content. It fails with ErrMoving if the file is not, or no longer, the
 // one that was seen.
 func (f found) read(ctx context.Context, hash bool) (entry, error) {
 	e := entry{stamp: f.stamp, young: f.fresh(time.Now())}
 	if f.link() {
 		text, err := os.Readlink(f.real)
 		if err != nil {
-			return entry{}, errMoving
+			return entry{}, ErrMoving
 		}
 		e.text = text
 		return e, nil
@@ -63,11 +63,11 @@ func (f found) read(ctx context.Context, hash bool) (entry, error) {
 	case unreadable(err):
 		return e, nil
 	case err != nil:
-		return entry{}, errMoving
+		return entry{}, ErrMoving
 	}
 	defer file.Close()
 	if st != f.stamp {
-		return entry{}, errMoving
+		return entry{}, ErrMoving
 	}
 	e.sum, err = sha(ctx, file, st)
 	e.hashed = err == nil

@@ -59,4 +59,9 @@
 // A directory above the watched ones that is renamed sends no event unless it is reached through a link; the poll
 // notices. A program that writes its log or pid file into a watched tree must list it in IgnorePaths, or every
 // report causes the next. The package itself writes nothing and logs only warnings, each kind once.
+//
+// # Before a program is executed
+//
+// Whoever executes what has changed opens it once (O_PATH), asks these of the descriptor, and executes that: [Trusted],
+// whether root may, [Writing], whether it is whole, and [FingerprintOf], whether it is another program at all.
 package reload

@@ -24,7 +24,7 @@ type Fingerprint struct {
 
 // FingerprintOf reads the whole regular file at path and returns its Fingerprint. A file that is already open, if
 // only as O_PATH, is named by /proc/self/fd/N. Errors: the file is missing, not regular or not readable
-// (fs.ErrNotExist, fs.ErrPermission), or it changed while it was read. It takes as long as hashing takes, 1 ms
+// (fs.ErrNotExist, fs.ErrPermission), or it changed while it was read (ErrMoving). It takes as long as hashing takes, 1 ms
 // for each MB or less. Safe for use by several goroutines.
 func FingerprintOf(path string) (Fingerprint, error) {
 	f, st, err := openRegular(path)
@@ -65,8 +65,9 @@ func openRegular(path string) (*os.File, stamp, error) {
 	return f, st, nil
 }
 
-// errMoving is the error of a file that is not the same before and after it was read.
-var errMoving = errors.New("file changed while it was read")
+// ErrMoving is wrapped by the errors about a file that was changed or replaced while it was looked at: whoever looks again
+// sees it as it is by then.
+var ErrMoving = errors.New("it was changed meanwhile")
 
 // stamp is what stat(2) says of a file. Equal stamps mean equal content, with the exception that entry.fresh
 // makes; unequal ones mean that the content has to be read. ctime is in it because mtime can be set back.
@@ -124,7 +125,7 @@ func retry(call func() error) error {
 	}
 }
 
-// sha hashes a file that had the stamp st when it was opened, and fails with errMoving if it has another one at the
+// sha hashes a file that had the stamp st when it was opened, and fails with ErrMoving if it has another one at the
 // end. It gives up when ctx ends.
 func sha(ctx context.Context, f *os.File, st stamp) (sum [32]byte, err error) {
 	h := sha256.New()
@@ -147,7 +148,7 @@ func sha(ctx context.Context, f *os.File, st stamp) (sum [32]byte, err error) {
 		return sum, err
 	}
 	if after.size != st.size || after.mtime != st.mtime {
-		return sum, errMoving
+		return sum, ErrMoving
 	}
 	h.Sum(sum[:0])
 	return sum, nil

@@ -109,10 +109,10 @@ func TestFingerprintOfMovingFile(t *testing.T) {
 	try(t, err)
 	defer f.Close()
 	write(t, path, "longer")
-	if _, err := (found{stamp: st, real: path}).read(t.Context(), true); !errors.Is(err, errMoving) {
+	if _, err := (found{stamp: st, real: path}).read(t.Context(), true); !errors.Is(err, ErrMoving) {
 		t.Errorf("another file than the one that was seen: %v", err)
 	}
-	if _, err := sha(t.Context(), f, st); !errors.Is(err, errMoving) {
+	if _, err := sha(t.Context(), f, st); !errors.Is(err, ErrMoving) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -132,6 +132,12 @@ func TestLeaseProbe(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%s: %v, want %v", when, got, want)
+		}
+		for end := time.Now().Add(deadline); Writing(path) != (want == somebody); {
+			if time.Now().After(end) {
+				t.Fatalf("%s: Writing says %v", when, want != somebody)
+			}
+			time.Sleep(time.Millisecond)
 		}
 	}
 	is(nobody, "closed")

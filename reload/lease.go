@@ -13,6 +13,12 @@ const (
 	somebody                // exec of it would fail with ETXTBSY
 )
 
+// Writing reports whether some process has the regular file at path open for writing, or mapped shared and writable, so
+// that exec(2) of it would fail with ETXTBSY at this moment. False if nobody has or if the kernel would not say: it tells
+// the owner of the file and processes with CAP_LEASE, and not on every file system. A file that is already open, if only
+// as O_PATH, is named by /proc/self/fd/N. Safe for use by several goroutines.
+func Writing(path string) bool { return leaseProbe(path) == somebody }
+
 // leaseProbe finds out whether some process has a file open for writing, or mapped shared and writable.
 //
 // fcntl(2): a read lease can be had only while nobody has the file open for writing, else the error is EAGAIN. The
