@@ -40,7 +40,7 @@ func TestConfigDefaults(t *testing.T) {
 		StartTimeout: 10 * time.Second, DrainTimeout: 5 * time.Minute, StopTimeout: 30 * time.Second,
 		KillGrace: 2 * time.Second, LingerTimeout: 5 * time.Second,
 		Pool: Dynamic, MaxChildren: 150, MinSpare: 1, IdleTimeout: time.Minute, MinChildAge: 10 * time.Second,
-		IdleEvery: time.Second, Umask: 0o027, Soak: time.Second, AutoReloadWhen: NotRoot,
+		IdleEvery: time.Second, Umask: 0o027, Soak: 2 * time.Second, MaxDrainingGenerations: 4, MaxDrainingChildren: 214, AutoReloadWhen: NotRoot,
 	}
 	if diff := cmp.Diff(want, cfg, plain); diff != "" {
 		t.Errorf("want (-) against got (+):\n%s", diff)
@@ -86,6 +86,7 @@ func TestConfigPaths(t *testing.T) {
 	want.StartTimeout, want.DrainTimeout, want.StopTimeout = cfg.StartTimeout, cfg.DrainTimeout, cfg.StopTimeout
 	want.KillGrace, want.LingerTimeout = cfg.KillGrace, cfg.LingerTimeout
 	want.Umask, want.Soak, want.AutoReloadWhen = cfg.Umask, cfg.Soak, cfg.AutoReloadWhen
+	want.MaxDrainingGenerations, want.MaxDrainingChildren = cfg.MaxDrainingGenerations, cfg.MaxDrainingChildren
 	want.Pool, want.MaxChildren, want.MinSpare = cfg.Pool, cfg.MaxChildren, cfg.MinSpare
 	want.IdleTimeout, want.MinChildAge, want.IdleEvery = cfg.IdleTimeout, cfg.MinChildAge, cfg.IdleEvery
 	if diff := cmp.Diff(want, cfg, plain); diff != "" {

@@ -74,7 +74,9 @@ func (l *loop) run(ctx context.Context) error {
 	}
 	bury = l.undertaker.finish
 	defer stop()
-	l.log.Info("starting", "name", l.cfg.Name, "pid", os.Getpid(), "program", l.program, "run_dir", l.cfg.RunDir)
+	if l.handed == nil {
+		l.log.Info("starting", "name", l.cfg.Name, "pid", os.Getpid(), "program", l.program, "run_dir", l.cfg.RunDir)
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var ev event = evStart{}

@@ -73,3 +73,6 @@ func lookUpOwners(owner string) ([]uint32, error) {
 	}
 	return []uint32{uid}, nil
 }
+
+// pinProgram is for now.
+func (p *Parent) pinProgram(start bool) (*program, error) { return openProgram(p.program) }

@@ -204,11 +204,18 @@ func (l *loop) serveOperator(c *net.UnixConn) {
 		}
 		l.post(evStop{mode, cause})
 		answer <- nil
-	case control.VerbReload:
-		l.post(evReload{cause: cause, reply: reply})
-	case control.VerbUpgrade:
-		// The new program answers.
-		defer l.succession.await(c)()
+	case control.VerbReload, control.VerbUpgrade:
+		if req.Begin {
+			answer <- nil
+			reply = nil
+		}
+		if req.Verb == control.VerbReload {
+			l.post(evReload{cause: cause, reply: reply})
+			break
+		}
+		if !req.Begin {
+			defer l.succession.await(c)() // the new program answers
+		}
 		l.post(evUpgrade{cause, reply})
 	case control.VerbScale:
 		l.post(evScale{n: req.N, relative: req.Delta, cause: cause, reply: reply})

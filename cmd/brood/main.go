@@ -1,7 +1,8 @@
 // Brood looks at running daemons and steers them.
 //
 //	brood status  DIR|NAME|PID    what every child is doing
-//	brood reload  DIR|NAME|PID    start a new generation of children, wait until it serves
+//	brood reload  DIR|NAME|PID    start a new generation of children, wait until it has proved itself
+//	brood upgrade DIR|NAME|PID    replace the parent's own program in its place, wait until the new one has taken over
 //	brood stop    DIR|NAME|PID    finish the running jobs and stop, wait until the daemon is gone
 //	brood scale   DIR|NAME|PID N  have N children at least, or +N more, or -N less
 //	brood reopen  DIR|NAME|PID    reopen the log files
@@ -44,6 +45,7 @@ type options struct {
 	json    bool
 	quick   bool
 	timeout time.Duration
+	wait    bool
 	last    string // the second argument
 }
 
@@ -53,11 +55,17 @@ func waiting(limit time.Duration) func(*flag.FlagSet, *options) {
 	}
 }
 
+func renewing(fs *flag.FlagSet, o *options) {
+	waiting(time.Minute)(fs, o)
+	fs.BoolVar(&o.wait, "wait", true, "wait for the outcome; -wait=false: until it has begun")
+}
+
 var commands = []command{
 	{"status", "", "what every child is doing", status, func(fs *flag.FlagSet, o *options) {
 		fs.BoolVar(&o.json, "json", false, "print JSON")
 	}},
-	{"reload", "", "start a new generation of children and wait until it serves", reload, waiting(time.Minute)},
+	{"reload", "", "start a new generation of children and wait until it has proved itself", reload, renewing},
+	{"upgrade", "", "replace the parent's own program, with the children as they are, and wait until the new one has taken over", upgrade, renewing},
 	{"stop", "", "finish the running jobs, stop, and wait until the daemon is gone", stop, func(fs *flag.FlagSet, o *options) {
 		waiting(time.Minute)(fs, o)
 		fs.BoolVar(&o.quick, "quick", false, "cancel the running jobs")

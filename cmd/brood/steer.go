@@ -64,12 +64,26 @@ func awaitExit(pidfd int, deadline time.Time) error {
 	}
 }
 
-// reload asks for a new generation and waits until it serves or has been given up.
+// reload asks for a new generation and waits until it has proved itself or has been given up.
 func reload(t target, o options, out io.Writer) error {
-	if _, err := t.call(control.Request{Verb: control.VerbReload}, time.Now().Add(o.timeout)); err != nil {
+	return t.renew(control.VerbReload, "reload", o, out)
+}
+
+// upgrade asks the parent to replace its own program and waits until the new one has taken over.
+func upgrade(t target, o options, out io.Writer) error {
+	return t.renew(control.VerbUpgrade, "upgrade", o, out)
+}
+
+func (t target) renew(verb, what string, o options, out io.Writer) error {
+	r := control.Request{Verb: verb, Begin: !o.wait}
+	if _, err := t.call(r, time.Now().Add(o.timeout)); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "reloaded")
+	if o.wait {
+		fmt.Fprintln(out, strings.TrimSuffix(what, "e")+"ed")
+	} else {
+		fmt.Fprintln(out, what+" begun")
+	}
 	return nil
 }
 

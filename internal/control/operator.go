@@ -29,6 +29,7 @@ const (
 type Request struct {
 	Verb  string `json:"verb"`
 	Quick bool   `json:"quick,omitempty"` // of stop: cancel the jobs that run
+	Begin bool   `json:"begin,omitempty"` // of reload and upgrade: the answer comes when it has begun
 	N     int    `json:"n,omitempty"`     // of scale: the number of children
 	Delta bool   `json:"delta,omitempty"` // of scale: N is to be added
 }
