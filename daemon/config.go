@@ -160,15 +160,17 @@ type Config struct {
 	// Default: none.
 	MinReloadInterval time.Duration
 
-	// TrustedOwner is the user, by name or number, who may own the program and the directories on the way to it beside
-	// root, when the parent is root. Default: root alone.
+	// TrustedOwner is the user, by name or number, who beside root may own the program, the directories on the way to it and
+	// the links, when the parent is root. Nobody else may own or write one of them, or a reload is refused; at the start
+	// it is a warning. Default: root alone.
 	TrustedOwner string
 
 	// OnClientDisconnect decides what happens to a job whose client has left: KillChild, CancelJob or a policy of your
 	// own. Called in the parent, on the hooks' goroutine, once for each lost client. Default: CancelJob.
 	OnClientDisconnect func(Disconnect) Action
 
-	// StartTimeout is how long a child may take from its start until it is ready. Default 10 s.
+	// StartTimeout is how long a child may take from its start until it is ready, and how long a reload waits for a program
+	// that is still being written. Default 10 s.
 	StartTimeout time.Duration
 
 	// Soak is the probation of a new generation. Its first child must do a job, or serve for that long, beside the old ones

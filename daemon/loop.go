@@ -305,7 +305,7 @@ func (l *loop) reopen(ev evReopen) {
 	}
 }
 
-// pin opens the program for a generation, away from the loop.
+// pin opens the program for a generation, away from the loop. The first one is that of the start.
 func (l *loop) pin(generation uint64) {
 	prog, err := l.pinProgram(generation == 1)
 	ev := evPinned{generation: generation, err: err, program: prog}

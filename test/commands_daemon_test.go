@@ -140,6 +140,47 @@ func cmdGoBuild(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(goBuild(ts.MkAbs(args[2]), v.ldflags(), packages[v.program]))
 }
 
+// pieces is in how many a trickle comes.
+const pieces = 100
+
+// trickle writes a build of a program to a path as a slow copy does: over the given time, in pieces, in the background. An
+// old file is removed first. It returns when the first piece is there, and is given up when the script ends.
+func cmdTrickle(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 4, "trickle PROGRAM BUILD PATH DURATION")
+	over, err := time.ParseDuration(args[3])
+	ts.Check(err)
+	from, err := variant{program: args[0], build: args[1]}.file()
+	ts.Check(err)
+	b, err := os.ReadFile(from)
+	ts.Check(err)
+	path := ts.MkAbs(args[2])
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		ts.Check(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	ts.Check(err)
+	piece := len(b)/pieces + 1
+	_, err = f.Write(b[:piece])
+	ts.Check(err)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		defer f.Close()
+		for rest := b[piece:]; len(rest) > 0; rest = rest[min(piece, len(rest)):] {
+			select {
+			case <-time.After(over / pieces):
+			case <-stop:
+				return
+			}
+			if _, err := f.Write(rest[:min(piece, len(rest))]); err != nil {
+				return // the script will miss the program
+			}
+		}
+	}()
+	s := siteOf(ts)
+	s.undo = append(s.undo, func() { close(stop); <-stopped })
+}
+
 func cmdTouch(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, args, 1, "touch FILE...")
 	for _, path := range args {

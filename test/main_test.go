@@ -115,6 +115,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"crowd":   cmdCrowd,   // crowd N PROGRAM [ARG...]: start a program N times at once; one may succeed
 	"install": cmdInstall, // install PROGRAM BUILD PATH [DEFECT]: put a build of a program at PATH, with a rename
 	"gobuild": cmdGoBuild, // gobuild PROGRAM BUILD PATH: go build -o PATH
+	"trickle": cmdTrickle, // trickle PROGRAM BUILD PATH DURATION: write a build of a program to PATH slowly, in the background
 	"touch":   cmdTouch,   // touch FILE...: set the modification time to now
 
 	// Looking and waiting: commands_look_test.go.
