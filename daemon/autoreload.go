@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/brooddaemon/brood/reload"
@@ -53,6 +54,11 @@ func (p *Parent) openWatcher(root bool) (*reload.Watcher, error) {
 		set.Self, set.Files = false, append([]string{p.program}, set.Files...)
 	}
 	return reload.Open(set)
+}
+
+// watchesProgram reports whether the program itself is among what is watched.
+func (p *Parent) watchesProgram() bool {
+	return p.cfg.AutoReload.Self || slices.Contains(p.cfg.AutoReload.Files, p.program)
 }
 
 // watchFiles hands each change to whoever deals with it, one after the other. Changes that come meanwhile become one.

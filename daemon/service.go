@@ -115,6 +115,8 @@ func phaseFor(st *scoreboard.Status) servicePhase {
 		return servicePhase{word: notify.Stopping}
 	case st.State == "starting":
 		return servicePhase{}
+	case st.State == "upgrading": // the new program says that it is ready
+		return servicePhase{word: reloadingWord}
 	case st.Rolling != 0:
 		// Each reload by itself: the manager waits for the one that has begun after its SIGHUP.
 		return servicePhase{reloadingWord, st.Rolling}

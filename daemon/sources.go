@@ -37,6 +37,10 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 	}
 	if watcher != nil {
 		go l.watchFiles(watcher)
+		if l.handed != nil && l.watchesProgram() {
+			// What the watcher before this one had seen but not told yet is known to this one from the start.
+			l.later = append(l.later, evReload{cause: "the program may have changed before the upgrade", auto: true})
+		}
 	}
 	if l.cfg.Pool == OnDemand {
 		if err := l.knocker.open(); err != nil {

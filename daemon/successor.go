@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brooddaemon/brood/internal/inherit"
-	"github.com/brooddaemon/brood/internal/notify"
 )
 
 // A succession is what the loop keeps of the replacement of this parent's program by another one in its own place.
@@ -35,7 +34,7 @@ type succession struct {
 // quietEvery is how often it is looked whether everything has come to rest.
 const quietEvery = time.Millisecond
 
-// flushTime bounds what is waited for the logs, and so for how long nobody listens to children, if a disk is slow.
+// flushPatience bounds what is waited for the logs, and so for how long nobody listens to children, if a disk is slow.
 const flushPatience = time.Second
 
 // tryUpgrade puts the program that lies at the path on trial, away from the loop.
@@ -117,9 +116,6 @@ func (l *loop) execute() error {
 		return err
 	}
 	defer state.Close()
-	if err := l.service.notifier.Send(notify.Reloading(time.Now())...); err != nil {
-		l.service.complain(l.log, err)
-	}
 	kept := append(h.descriptors(), int(state.Fd()))
 	defer func() {
 		for _, fd := range kept {
