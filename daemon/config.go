@@ -178,6 +178,10 @@ type Config struct {
 	// if children of the new one die by themselves. Only then the reload is done. Default 2 s; negative: no time.
 	Soak time.Duration
 
+	// UpgradeAfterReload makes the parent execute the new program, too, after each reload that has succeeded, as SIGUSR2
+	// does: the children have shown that it works. Default: the parent goes on as it is.
+	UpgradeAfterReload bool
+
 	// MaxDrainingGenerations is how many old generations may finish their jobs side by side. A reload that would make it
 	// more evicts the oldest one: see Job.OnEvict. Default 4.
 	MaxDrainingGenerations int

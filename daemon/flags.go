@@ -58,6 +58,7 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.time(&cfg.MinReloadInterval, "min-reload-interval", "`time` from the beginning of a reload to that of the next at least; 0: none")
 	s.text(&cfg.TrustedOwner, "trusted-owner", "`user` who may own the program beside root, when root runs it")
 	s.timeOr(&cfg.Soak, defaultSoak, "soak", "`time` that a new generation is on probation: for its first child without a job, and again when all serve")
+	s.flag(&cfg.UpgradeAfterReload, "upgrade-after-reload", "replace the parent's program, too, after a reload that has succeeded")
 	s.numberOr(&cfg.MaxDrainingGenerations, defaultMaxDrainingGenerations, "max-draining-generations", "`number` of old generations that may finish their jobs side by side")
 	s.number(&cfg.MaxDrainingChildren, "max-draining-children", "`number` of children of old generations that may finish their jobs; 0: four times the children, but no more than 64 over them")
 	s.timeOr(&cfg.StartTimeout, defaultStartTimeout, "start-timeout", "`time` a child may take until it is ready")

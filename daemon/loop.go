@@ -51,6 +51,7 @@ func newLoop(p *Parent, launcher *readyPipe) *loop {
 			startTimeout: p.cfg.StartTimeout, drainTimeout: p.cfg.DrainTimeout,
 			stopTimeout: p.cfg.StopTimeout, killGrace: p.cfg.KillGrace,
 			hungAfter: max(p.cfg.HungAfter, 0), soak: max(p.cfg.Soak, 0),
+			minReloadInterval: p.cfg.MinReloadInterval, upgradeAfterReload: p.cfg.UpgradeAfterReload,
 			maxDrainingGenerations: p.cfg.MaxDrainingGenerations, maxDrainingChildren: p.cfg.MaxDrainingChildren,
 			dequeueMax: p.cfg.Dequeue.Max, dequeueEvery: p.cfg.Dequeue.Every,
 		}),

@@ -37,6 +37,7 @@ type limits struct {
 	hungAfter    time.Duration // 0: nobody is asked for a sign of life
 	soak         time.Duration // that a new generation is on probation
 
+	upgradeAfterReload     bool
 	minReloadInterval      time.Duration // between the starts of two reloads
 	maxDrainingGenerations int           // old ones that finish their jobs side by side
 	maxDrainingChildren    int           // of old generations

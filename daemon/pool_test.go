@@ -14,24 +14,26 @@ import (
 
 // A world plays the parent's loop, the kernel and the children for a pool, without any of them.
 type world struct {
-	t       interface{ Fatalf(string, ...any) }
-	p       *pool
-	now     time.Time
-	alive   map[who]*kid
-	pinned  map[uint64]string
-	print   string // of the program at the path
-	pinErr  error
-	broken  map[string]bool // fingerprints whose children exit at once
-	frozen  bool            // children do not obey
-	told    []string
-	lines   []string // of the log
-	killed  []who
-	refused int // to leave
-	up      bool
-	armed   bool
-	done    bool
-	doneErr error
-	queue   []event
+	t          interface{ Fatalf(string, ...any) }
+	p          *pool
+	now        time.Time
+	alive      map[who]*kid
+	pinned     map[uint64]string
+	print      string // of the program at the path
+	pinErr     error
+	broken     map[string]bool // fingerprints whose children exit at once
+	frozen     bool            // children do not obey
+	told       []string
+	lines      []string // of the log
+	killed     []who
+	refused    int // to leave
+	up         bool
+	armed      bool
+	tried      int // for the parent's successor
+	frozenGate bool
+	done       bool
+	doneErr    error
+	queue      []event
 }
 
 type kid struct {
@@ -93,6 +95,12 @@ func (w *world) act(a action) {
 		}
 		w.alive[a.who] = &kid{pid: 1000 + a.life, kind: a.kind, generation: a.generation}
 		w.queue = append(w.queue, evSpawned{who: a.who, pid: 1000 + a.life})
+	case actTry:
+		w.tried++
+	case actFreeze:
+		w.frozenGate = true
+	case actThaw:
+		w.frozenGate = false
 	case actArm:
 		w.armed = true
 	case actTell:

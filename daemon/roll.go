@@ -244,6 +244,9 @@ func (p *pool) rollOver(err error) {
 	case err == nil:
 		p.bad = ""
 		p.log(slog.LevelInfo, nil, "reload done", "generation", r.generation)
+		if p.upgradeAfterReload {
+			p.askUpgrade(evUpgrade{cause: "after reload: " + r.cause})
+		}
 	case errors.Is(err, errNoChange):
 		p.log(slog.LevelInfo, nil, "reload not needed", "cause", r.cause, "reason", err)
 		return
