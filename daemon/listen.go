@@ -162,7 +162,7 @@ func (l *listener) claimPath(path string) error {
 // close closes the parent's descriptor and removes the path, if the name still leads to this very socket.
 func (l *listener) close() {
 	unix.Close(l.fd)
-	if l.path == "" || l.lent {
+	if l.path == "" {
 		return
 	}
 	var st unix.Stat_t

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -156,6 +157,18 @@ func (m *manager) await(word string, n int) notice {
 		return len(all) >= n
 	})
 	return all[n-1]
+}
+
+// began is the time in microseconds at which a reload is said to have begun.
+func (m *manager) began(n notice) int64 {
+	m.t.Helper()
+	_, usec, _ := strings.Cut(n.text, "MONOTONIC_USEC=")
+	usec, _, _ = strings.Cut(usec, "\n")
+	at, err := strconv.ParseInt(usec, 10, 64)
+	if err != nil {
+		m.t.Errorf("%q: %v", n.text, err)
+	}
+	return at
 }
 
 // status waits for a status line that holds a text.

@@ -203,13 +203,20 @@ func TestAdoptLent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	fd := keep(t, "unix", path)
 	os.Chmod(path, 0o640)
-	p := &Parent{log: slog.New(slog.DiscardHandler), identity: &identity{uid: 1, gid: 1}, service: service{given: []inherit.Given{{FD: fd, Name: "my.socket"}}}}
+	socket, heard := earpiece(t)
+	p := &Parent{
+		log: slog.New(slog.DiscardHandler), identity: &identity{uid: 1, gid: 1},
+		service: newService(inherit.Service{Socket: socket, Given: []inherit.Given{{FD: fd, Name: "my.socket"}}}),
+	}
 	if addr, err := p.Listen("unix", path); err != nil || addr.String() != path || p.listeners[0].fd != fd {
 		t.Fatalf("%v, %v", addr, err)
 	}
 	p.storeListeners()
 	if l := p.listeners[0]; l.stored != "" || !l.lent {
 		t.Errorf("%+v", l)
+	}
+	if texts := heard(); len(texts) > 0 {
+		t.Errorf("the manager hears %q", texts)
 	}
 	p.listeners[0].close()
 	var st unix.Stat_t

@@ -107,12 +107,14 @@ func Later(err error) bool {
 // Reloading returns the assignments that say that the daemon has begun to reload at a certain time. By the time the manager
 // knows whether it is the reload that it has asked for. began must come from time.Now.
 func Reloading(began time.Time) []string {
+	// In this order: whatever comes between the two looks makes the time later. An earlier one could be one before the
+	// manager's signal, and it would wait for another reload for ever.
+	since := time.Since(began)
 	var now unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
 		now = unix.Timespec{} // not possible
 	}
-	at := now.Nano() - time.Since(began).Nanoseconds()
-	return []string{"RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", at/1000)}
+	return []string{"RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", (now.Nano()-since.Nanoseconds())/1000)}
 }
 
 // Status returns the assignment of a line for people. What is not printable becomes a question mark, and what is too long
