@@ -13,6 +13,17 @@ import (
 // saves are the ways in which a file gets new content. B31
 var saves = map[string]func(t *testing.T, path string){
 	"in place": func(t *testing.T, path string) { write(t, path, "new") },
+	"truncate and write": func(t *testing.T, path string) { // VS Code
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		try(t, err)
+		try(t, f.Truncate(0))
+		_, err = f.WriteString("ne")
+		try(t, err)
+		try(t, f.Sync())
+		_, err = f.WriteString("w")
+		try(t, err)
+		try(t, f.Close())
+	},
 	"rename over": func(t *testing.T, path string) {
 		write(t, path+".tmp1", "new")
 		try(t, os.Rename(path+".tmp1", path))
@@ -44,6 +55,10 @@ var saves = map[string]func(t *testing.T, path string){
 		run(t, filepath.Dir(path), "vim", "-u", "NONE", "-i", "NONE", "-es",
 			"-c", "set backup backupcopy=no", "-c", "%s/old/new/", "-c", "wq", path)
 	},
+	"vim with a copied backup": func(t *testing.T, path string) {
+		run(t, filepath.Dir(path), "vim", "-u", "NONE", "-i", "NONE", "-es",
+			"-c", "set backup backupcopy=yes", "-c", "%s/old/new/", "-c", "wq", path)
+	},
 	"cp":      func(t *testing.T, path string) { run(t, "/", "cp", source(t), path) },
 	"install": func(t *testing.T, path string) { run(t, "/", "install", "-m", "644", source(t), path) },
 	"mv":      func(t *testing.T, path string) { run(t, "/", "mv", source(t), path) },
@@ -59,7 +74,7 @@ func TestSaves(t *testing.T) {
 	for name, save := range saves {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, kind := range []string{"file", "tree", "linked file", "linked tree"} {
+			for _, kind := range []string{"file", "program", "tree", "linked file", "linked tree"} {
 				t.Run(kind, func(t *testing.T) {
 					t.Parallel()
 					dir := t.TempDir()
@@ -71,6 +86,9 @@ func TestSaves(t *testing.T) {
 					var p *probe
 					shown := real
 					switch kind {
+					case "program":
+						try(t, os.Chmod(real, 0o755))
+						p = watch(t, Files(real))
 					case "file":
 						p = watch(t, Files(real))
 					case "tree":

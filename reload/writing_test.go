@@ -246,6 +246,8 @@ func main() {
 			if err != nil || string(out) != "2\n" {
 				t.Errorf("the reported program: %q, %v", out, err)
 			}
+			build(t, tmp, app, "1") // all of it is in the cache
+			p.once(app)
 		})
 	}
 }
