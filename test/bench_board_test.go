@@ -1,26 +1,33 @@
 package test
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"syscall"
+	"testing"
 	"time"
 	"unsafe"
 )
 
 // Offsets of docs/SCOREBOARD.md. Asking brood status would take longer than what is measured.
 const (
-	boardSlots   = 20
-	boardHeader  = 4096
-	boardSlot    = 512
-	slotPID      = 0
-	slotPhase    = 24
-	slotState    = 128
-	slotSince    = 136
-	slotStarted  = 208
-	phaseServing = 2
+	boardSlots      = 20
+	boardGeneration = 136
+	boardState      = 224
+	boardHeader     = 4096
+	boardSlot       = 512
+	slotPID         = 0
+	slotGeneration  = 8
+	slotPhase       = 24
+	slotState       = 128
+	slotSince       = 136
+	slotStarted     = 208
+	phaseServing    = 2
 )
 
 // boardPause lies between two looks at the board. The daemon under test needs the processors more than a loop that spins.
@@ -32,6 +39,7 @@ type board struct{ mem []byte }
 // A place is what a slot says of its child.
 type place struct {
 	slot, pid      int
+	generation     uint64
 	phase          uint64
 	state          byte
 	since, started int64 // ns since 1970
@@ -39,20 +47,25 @@ type place struct {
 
 func (m *bench) board(d *server) *board {
 	m.b.Helper()
+	return openBoard(m.b, d)
+}
+
+func openBoard(tb testing.TB, d *server) *board {
+	tb.Helper()
 	f, err := os.Open(filepath.Join(d.run, "scoreboard"))
 	if err != nil {
-		m.b.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		m.b.Fatal(err)
+		tb.Fatal(err)
 	}
 	mem, err := syscall.Mmap(int(f.Fd()), 0, int(st.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
 	if err != nil {
-		m.b.Fatal(err)
+		tb.Fatal(err)
 	}
-	m.b.Cleanup(func() { syscall.Munmap(mem) })
+	tb.Cleanup(func() { syscall.Munmap(mem) })
 	return &board{mem}
 }
 
@@ -68,7 +81,7 @@ func (b *board) look() []place {
 		at := boardHeader + i*boardSlot
 		if phase := b.word(at + slotPhase); phase != 0 {
 			ps = append(ps, place{
-				i, int(b.word(at + slotPID)), phase, byte(b.word(at + slotState)),
+				i, int(b.word(at + slotPID)), b.word(at + slotGeneration), phase, byte(b.word(at + slotState)),
 				int64(b.word(at + slotSince)), int64(b.word(at + slotStarted)),
 			})
 		}
@@ -85,6 +98,30 @@ func (b *board) serving() []place {
 		}
 	}
 	return ps
+}
+
+// generation is the one that serves.
+func (b *board) generation() uint64 { return b.word(boardGeneration) }
+
+// calm reports whether the daemon does nothing but serve.
+func (b *board) calm() bool {
+	const serving = "serving\x00"
+	word := b.word(boardState)
+	return string(binary.LittleEndian.AppendUint64(nil, word)) == serving
+}
+
+// renewed waits until at least n children serve and all that do are of one generation or a later one.
+func (b *board) renewed(generation uint64, n int, pause time.Duration) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		ps := b.serving()
+		old := slices.ContainsFunc(ps, func(p place) bool { return p.generation < generation })
+		switch {
+		case len(ps) >= n && !old:
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("not all children are of generation %d: %+v", generation, ps)
+		}
+	}
 }
 
 // full waits until n children serve that are none of the dead.

@@ -23,6 +23,9 @@ import (
 // listenFD is where bare finds its listener.
 const listenFD = 3
 
+// Set with -ldflags "-X main.build=B", so that there can be two files.
+var build = "none"
+
 func main() {
 	mode := ""
 	if len(os.Args) > 1 {
@@ -102,6 +105,6 @@ func handler() http.Handler {
 			}
 			time.Sleep(d)
 		}
-		fmt.Fprintln(w, os.Getpid())
+		fmt.Fprintln(w, os.Getpid(), build)
 	})
 }

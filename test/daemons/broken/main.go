@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/brooddaemon/brood/daemon"
@@ -24,17 +25,11 @@ import (
 var (
 	build  = "none"
 	defect string // exit: the program ends before it can be a daemon; init, hang: its children cannot start;
-	// late: they die soon after
+	// dies-DURATION: they die so long after they were ready
 )
 
 // slowInit is how long ChildInit takes with -break init-slow.
 const slowInit = 300 * time.Millisecond
-
-// lateDeath is how long a child with the defect late lives.
-const lateDeath = 10 * time.Millisecond
-
-// laterDeath is how long one with the defect later does: long enough for all the others to be replaced meanwhile.
-const laterDeath = 300 * time.Millisecond
 
 func main() {
 	if defect == "exit" {
@@ -106,11 +101,12 @@ func (b *broken) loop(ctx context.Context, c *daemon.Child, how string) error {
 	case "loop-return", "loop-error", "loop-panic", "loop-goexit", "loop-exit":
 		return finish(how[len("loop-"):])
 	}
-	switch defect {
-	case "late":
-		time.AfterFunc(lateDeath, func() { os.Exit(9) })
-	case "later":
-		time.AfterFunc(laterDeath, func() { os.Exit(9) })
+	if life, ok := strings.CutPrefix(defect, "dies-"); ok {
+		d, err := time.ParseDuration(life)
+		if err != nil {
+			return err
+		}
+		time.AfterFunc(d, func() { os.Exit(9) })
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", b.hello)
