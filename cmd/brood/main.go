@@ -1,5 +1,7 @@
-// Brood looks at running daemons and steers them.
+// Brood runs a daemon while it is being written, looks at running ones and steers them.
 //
+//	brood dev     PACKAGE [flags of the program]
+//	                              build it, run it here, roll it over to new code when its sources change
 //	brood status  DIR|NAME|PID    what every child is doing
 //	brood reload  DIR|NAME|PID    start a new generation of children, wait until it has proved itself
 //	brood upgrade DIR|NAME|PID    replace the parent's own program in its place, wait until the new one has taken over
@@ -9,6 +11,10 @@
 //
 // A daemon is named by its run directory, by its name, or by the process id of its parent or of a child. Exit status: 0
 // it is as wanted, 1 it failed or the daemon does not run, 2 the command line is wrong, 3 it took too long.
+//
+// Dev watches the directories of the package and of the local packages that it imports: those of the main module, of the
+// workspace, and of modules that go.mod replaces by a directory, with what they embed. What does not build, or does not come
+// up, is told, and the last good build goes on. Ctrl-C stops it with the program.
 package main
 
 import (
@@ -85,6 +91,9 @@ func run(args []string, out, errw io.Writer) int {
 		usage(out)
 		return exitFine
 	}
+	if args[0] == "dev" {
+		return dev(args[1:], errw)
+	}
 	for _, c := range commands {
 		if c.name == args[0] {
 			return c.call(args[1:], out, errw)
@@ -96,7 +105,8 @@ func run(args []string, out, errw io.Writer) int {
 }
 
 func usage(w io.Writer) {
-	fmt.Fprint(w, "usage: brood COMMAND [flags] DIR|NAME|PID\n\n")
+	fmt.Fprint(w, "usage: brood COMMAND [flags] DIR|NAME|PID\n       brood dev [flags] PACKAGE [flags of the program]\n\n")
+	fmt.Fprintf(w, "  %-8s %s\n", "dev", devAbout)
 	for _, c := range commands {
 		fmt.Fprintf(w, "  %-8s %s\n", c.name, c.about)
 	}

@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	files "github.com/brooddaemon/brood/reload" // reload is a command here
+)
+
+const devAbout = "build a program, run it here, and roll it over to new code when its sources change"
+
+func devUsage(fs *flag.FlagSet) {
+	fmt.Fprintf(fs.Output(), "usage: brood dev [flags] PACKAGE [flags of the program]\n%s\n", devAbout)
+	fs.PrintDefaults()
+	fmt.Fprint(fs.Output(), "Flags for go build are taken from GOFLAGS. Ctrl-C stops both.\n")
+}
+
+// dev is the command of that name.
+func dev(args []string, errw io.Writer) int {
+	fs := flag.NewFlagSet("brood dev", flag.ContinueOnError)
+	fs.SetOutput(errw)
+	fs.Usage = func() { devUsage(fs) }
+	timeout := fs.Duration("timeout", 45*time.Second, "how long to wait for the program when it is to stop, before it is killed")
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return exitFine
+	case err != nil:
+		return exitUsage
+	case fs.NArg() == 0:
+		devUsage(fs)
+		return exitUsage
+	}
+	d := &developer{arg: fs.Arg(0), args: fs.Args()[1:], voice: newVoice(errw), timeout: *timeout}
+	if leavesForeground(d.args) {
+		fmt.Fprintln(errw, "brood: dev: the program has to stay in the foreground: leave -daemonize out")
+		return exitUsage
+	}
+	if _, err := exec.LookPath("go"); err != nil {
+		fmt.Fprintln(errw, "brood: dev: there is no go command in PATH: install Go, or add the directory that it is in to PATH")
+		return exitFailed
+	}
+	l, err := list(context.Background(), d.arg)
+	if err != nil {
+		fmt.Fprintf(errw, "brood: dev: %v\n", err)
+		return exitUsage
+	}
+	code, err := d.live(l)
+	if err != nil {
+		fmt.Fprintf(errw, "brood: dev: %v\n", err)
+		return exitFailed
+	}
+	return code
+}
+
+// leavesForeground reports whether the flags would send the program into the background.
+func leavesForeground(args []string) bool {
+	for _, a := range args {
+		name, value, given := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(a, "-"), "-"), "=")
+		if strings.HasPrefix(a, "-") && name == "daemonize" && (!given || value == "true" || value == "1") {
+			return true
+		}
+	}
+	return false
+}
+
+// A developer builds and runs one program. One goroutine, that of live, owns what stands here.
+type developer struct {
+	arg     string   // the package
+	args    []string // of the program
+	voice   *voice
+	timeout time.Duration
+
+	ctx     context.Context // of builds and questions
+	helpers sync.WaitGroup
+	builder *builder
+	sources sources
+	watch   *files.Watcher
+
+	wanted build // the next one, if dirty
+	dirty  bool  // something has changed since the last build was begun
+
+	building bool
+	ready    *build // built, and not brought to the program yet
+	failed   *build // not told yet: its sources were still changing
+	patience <-chan time.Time
+	told     string // the errors that were told last
+
+	unlisted bool // since the last build it was not looked which sources there are
+	listing  bool
+	listed   chan listing
+
+	program *os.Process // nil: it does not run
+	exited  chan error
+	rolling bool
+	rolled  chan verdict
+	serving files.Fingerprint // of the children
+	untried bool               // what is installed has neither been started nor judged by the daemon
+}
+
+// live works until a signal comes, and returns the exit status.
+func (d *developer) live(l listing) (code int, err error) {
+	// The program is told when the thread that has started it ends: that must not be before this process does.
+	runtime.LockOSThread()
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	if d.builder, err = newBuilder(d.arg, l.name); err != nil {
+		return exitFailed, err
+	}
+	defer func() {
+		// The go command is dead by then, but those it has started may take a moment more.
+		if rerr := d.builder.remove(); rerr != nil && err == nil {
+			code, err = exitFailed, rerr
+		}
+	}()
+	d.sources = l.sources
+	if d.watch, err = files.Open(d.sources.set(d.builder.dir)); err != nil {
+		return exitFailed, err
+	}
+	defer func() { d.watch.Close() }()
+	ctx, cancel := context.WithCancel(context.Background())
+	d.ctx = ctx
+	defer d.helpers.Wait()
+	defer cancel()
+	d.listed, d.exited, d.rolled = make(chan listing, 1), make(chan error, 1), make(chan verdict, 1)
+	d.dirty, d.wanted = true, build{asked: true, saved: time.Now()}
+	for {
+		d.step()
+		select {
+		case c := <-d.watch.Changes():
+			if d.sources.touchedBy(c) {
+				d.dirty, d.wanted = true, build{asked: true, saved: c.At.Add(-settle)}
+			}
+		case b := <-d.builder.done:
+			d.built(b)
+		case <-d.patience:
+			d.tell(*d.failed)
+		case l := <-d.listed:
+			d.listing = false
+			if err := d.follow(l); err != nil {
+				d.voice.bad("some sources are not watched: %v", err)
+			}
+		case v := <-d.rolled:
+			d.judged(v)
+		case err := <-d.exited:
+			d.voice.bad("%s has ended: %s; it is started again when a change has been built", d.builder.name, ending(err))
+			d.program = nil
+		case s := <-signals:
+			cancel()
+			return d.stop(s, signals), nil
+		}
+	}
+}
+
+// step begins whatever can begin now.
+func (d *developer) step() {
+	if d.dirty && !d.building {
+		// What was built before and has not been brought anywhere is outdated.
+		if d.ready != nil {
+			d.replace(*d.ready)
+		}
+		d.dirty, d.building, d.ready, d.failed, d.patience = false, true, nil, nil, nil
+		made := d.wanted
+		d.wanted = build{}
+		d.helpers.Go(func() { d.builder.run(d.ctx, made) })
+	}
+	if d.ready != nil && !d.rolling {
+		d.bring(*d.ready)
+		d.ready = nil
+	}
+	if d.program == nil && d.untried && !d.rolling {
+		d.start()
+	}
+	// The program comes first: new code is to serve as soon as it can.
+	if d.unlisted && !d.listing && !d.building && !d.rolling {
+		d.unlisted, d.listing = false, true
+		d.helpers.Go(func() {
+			l, err := list(d.ctx, d.arg)
+			if err != nil { // the build tells what is wrong
+				l.broken = true
+			}
+			d.listed <- l
+		})
+	}
+}
+
+// replace makes the next build do for one that nobody has seen.
+func (d *developer) replace(b build) {
+	if b.asked && !d.wanted.asked {
+		d.wanted.asked, d.wanted.saved = true, b.saved
+	}
+}
+
+// built takes note of a build.
+func (d *developer) built(b build) {
+	d.building, d.unlisted = false, true
+	switch {
+	case d.dirty:
+		// It is outdated, and if it has failed, then perhaps because it saw half of a change.
+		d.replace(b)
+	case b.errors == "":
+		d.told, d.ready = "", &b
+	case d.sources.movedSince(b.begun):
+		// The change will be reported, and built. Should it turn out to be none, what is wrong is told after all.
+		d.failed, d.patience = &b, time.After(maxSettle+4*settle)
+	default:
+		d.tell(b)
+	}
+}
+
+// tell prints why a build has failed, unless that has just been said.
+func (d *developer) tell(b build) {
+	d.failed, d.patience = nil, nil
+	if b.errors == d.told {
+		return
+	}
+	d.told = b.errors
+	rest := "waiting for a change"
+	if d.program != nil {
+		rest = "the last good build goes on"
+	}
+	d.voice.errors("cannot build "+d.builder.name+"; "+rest, b.errors)
+}
+
+// follow watches other directories if other ones are to be watched. While something cannot be read, none is given up.
+func (d *developer) follow(l listing) error {
+	found := l.sources
+	if l.broken {
+		found = d.sources.with(found)
+	}
+	if found.equal(d.sources) {
+		return nil
+	}
+	w, err := files.Open(found.set(d.builder.dir))
+	if err != nil {
+		d.unlisted = true // a directory has just gone: with the next build
+		return err
+	}
+	d.watch.Close()
+	d.watch, d.sources = w, found
+	// Nobody has heard what happened there before it was watched.
+	if !d.dirty {
+		d.dirty, d.wanted = true, build{saved: time.Now()}
+	}
+	return nil
+}
