@@ -17,30 +17,34 @@ import (
 // A step is a command of the README and what it shows of it.
 type step struct {
 	line        int
-	command     string
-	interrupted bool // the reader presses Ctrl-C
+	command     string // empty: something is done in the terminal in which a command has stayed
+	interrupted bool   // the reader presses Ctrl-C
 	output      []string
 }
 
 // readmeSteps returns the commands of the README's console blocks, in order.
 func readmeSteps(t *testing.T, readme []byte) []step {
 	var steps []step
-	inside := false
+	inside, first := false, false
 	for i, line := range strings.Split(string(readme), "\n") {
 		switch {
 		case line == "```console":
-			inside = true
+			inside, first = true, true
+			continue
 		case line == "```":
 			inside = false
 		case inside && strings.HasPrefix(line, "$ "):
 			steps = append(steps, step{line: i + 1, command: line[2:]})
-		case inside && len(steps) == 0:
+		case inside && first && line == "^C":
+			steps = append(steps, step{line: i + 1, interrupted: true})
+		case inside && first:
 			t.Fatalf("README.md:%d: output without a command", i+1)
 		case inside && line == "^C":
 			steps[len(steps)-1].interrupted = true
 		case inside:
 			steps[len(steps)-1].output = append(steps[len(steps)-1].output, line)
 		}
+		first = false
 	}
 	return steps
 }
@@ -69,9 +73,10 @@ func TestREADME(t *testing.T) {
 		// Whatever went wrong: nothing is left running.
 		exec.Command("go", "-C", dir, "run", "./cmd/brood", "stop", "-quick", "jobs").Run()
 	})
+	var stays terminal
 	for _, s := range steps {
 		t.Logf("README.md:%d: $ %s", s.line, s.command)
-		out := s.run(t, dir)
+		out := s.run(t, dir, &stays)
 		for _, want := range s.output {
 			if word := firstWord(want); word != "" && !strings.Contains(out, word) {
 				t.Errorf("README.md:%d: %q shows %q, got:\n%s", s.line, s.command, word, out)
@@ -93,9 +98,19 @@ func firstWord(line string) string {
 	return word
 }
 
-func (s step) run(t *testing.T, dir string) string {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
+// A terminal is where a command stays until Ctrl-C.
+type terminal struct {
+	out  *output
+	stop func()
+}
+
+func (s step) run(t *testing.T, dir string, stays *terminal) string {
+	if s.command == "" {
+		stays.stop()
+		return stays.out.String()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	t.Cleanup(cancel) // not before: one that stays in its terminal would be killed
 	cmd := exec.CommandContext(ctx, "bash", "-c", s.command)
 	cmd.Dir = dir
 	if os.Geteuid() == 0 {
@@ -110,13 +125,13 @@ func (s step) run(t *testing.T, dir string) string {
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	switch {
-	case s.command == "go run ./examples/jobs":
-		// Stays in its terminal.
+	case s.command == "go run ./cmd/brood dev ./examples/jobs":
 		out.await(t, "msg=serving")
-		t.Cleanup(func() {
-			syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
-			<-exited
-		})
+		*stays = terminal{&out, sync.OnceFunc(func() {
+			syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
+			<-exited // go run exits with 1 when it is interrupted, whatever its program does
+		})}
+		t.Cleanup(stays.stop)
 		return out.String()
 	case s.interrupted:
 		waitBusy(t)

@@ -106,7 +106,7 @@ type developer struct {
 	rolling bool
 	rolled  chan verdict
 	serving files.Fingerprint // of the children
-	untried bool               // what is installed has neither been started nor judged by the daemon
+	untried bool              // what is installed has neither been started nor judged by the daemon
 }
 
 // live works until a signal comes, and returns the exit status.
@@ -244,8 +244,7 @@ func (d *developer) follow(l listing) error {
 	}
 	w, err := files.Open(found.set(d.builder.dir))
 	if err != nil {
-		d.unlisted = true // a directory has just gone: with the next build
-		return err
+		return err // a directory has just gone, say: the next build tries again
 	}
 	d.watch.Close()
 	d.watch, d.sources = w, found

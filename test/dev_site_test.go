@@ -1,0 +1,308 @@
+package test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A workshop is a site with a module on it, which brood dev builds.
+type workshop struct {
+	*site
+	src    string // of the module
+	addr   string
+	run    string // run directory of the program
+	builds string // a file: what the go command has been asked to build, and when it was through
+	out    output
+
+	devFlags []string
+	devEnv   []string
+	stderr   *os.File // of brood dev; nil: out
+	dev      *exec.Cmd
+	exited   chan struct{} // closed when it has exited
+}
+
+// devModule is a module whose program answers with a text from itself, one of a file that it embeds, and one of a module
+// that go.mod replaces by a directory.
+var devModule = map[string]string{
+	"main.go": `package main
+
+import (
+	"context"
+	"embed"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+
+	"ex.org/lib"
+	"github.com/brooddaemon/brood/daemon"
+	"github.com/brooddaemon/brood/daemon/serve"
+)
+
+//go:embed page/*.txt
+var pages embed.FS
+
+const text = "one"
+
+func main() {
+	page, _ := pages.ReadFile("page/page.txt")
+	answer := fmt.Sprintf("main=%s lib=%s page=%s", text, lib.Text, page)
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, answer) })
+	cfg := daemon.Config{Name: "thing", MainLoop: serve.HTTP(&http.Server{})}
+	cfg.ChildInit = func(*daemon.Child) error { return initErr }
+	cfg.Flags(flag.CommandLine)
+	flag.Parse()
+	if err := daemon.Run(context.Background(), cfg); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+var initErr error
+`,
+	"page/page.txt": "one",
+	"lib/go.mod":    "module ex.org/lib\n\ngo 1.26\n",
+	"lib/lib.go":    "package lib\n\nconst Text = \"one\"\n",
+}
+
+// openWorkshop writes the module and a go command that keeps a record of the builds.
+func openWorkshop(tb testing.TB) *workshop {
+	tb.Helper()
+	dir, err := os.MkdirTemp(root, "")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	w := &workshop{site: newSite(tb, dir), src: filepath.Join(dir, "src"), run: filepath.Join(dir, "run"),
+		builds: filepath.Join(dir, "builds")}
+	tb.Cleanup(w.site.clear)
+	for name, text := range devModule {
+		w.write(name, text)
+	}
+	w.module()
+	real, err := exec.LookPath("go")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	w.write("../bin/go", fmt.Sprintf("#!/bin/sh\n[ $1 = build ] || exec %s \"$@\"\necho begin >>%s\n%[1]s \"$@\"\nstatus=$?\n"+
+		"echo end >>%[2]s\nexit $status\n", real, w.builds))
+	if err := os.Chmod(filepath.Join(dir, "bin", "go"), 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	return w
+}
+
+// module writes a go.mod that takes the toolkit from this tree, with all that it needs.
+func (w *workshop) module() {
+	w.tb.Helper()
+	tree, err := filepath.Abs("..")
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	mod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	sum, err := os.ReadFile("../go.sum")
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	w.write("go.mod", strings.Replace(string(mod), "module "+module, "module ex.org/thing", 1)+fmt.Sprintf(
+		"\nrequire (\n\tex.org/lib v0.0.0\n\t%s v0.0.0\n)\n\nreplace (\n\tex.org/lib => ./lib\n\t%[1]s => %s\n)\n", module, tree))
+	w.write("go.sum", string(sum))
+}
+
+// write saves a file of the module by renaming, as careful editors do. B31
+func (w *workshop) write(name, text string) {
+	w.tb.Helper()
+	path := filepath.Join(w.src, name)
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	if err == nil {
+		err = os.WriteFile(path+"~", []byte(text), 0o644)
+	}
+	if err == nil {
+		err = os.Rename(path+"~", path)
+	}
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+}
+
+// edit replaces a text in a file of the module, and saves in place.
+func (w *workshop) edit(name, from, to string) {
+	w.tb.Helper()
+	path := filepath.Join(w.src, name)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	if !bytes.Contains(b, []byte(from)) {
+		w.tb.Fatalf("no %q in %s", from, name)
+	}
+	if err := os.WriteFile(path, bytes.ReplaceAll(b, []byte(from), []byte(to)), 0o644); err != nil {
+		w.tb.Fatal(err)
+	}
+}
+
+// goSettings is where the go command finds what it needs: a site has no home.
+var goSettings = sync.OnceValue(func() []string {
+	var env []string
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH"} {
+		if out, err := exec.Command("go", "env", name).Output(); err == nil {
+			env = append(env, name+"="+strings.TrimSpace(string(out)))
+		}
+	}
+	return append(env, "GOPROXY=off", "GOTOOLCHAIN=local", "GOFLAGS=-mod=mod")
+})
+
+// environ has the go command that keeps a record before all others.
+func (w *workshop) environ() []string {
+	return append(append(w.site.environ(), goSettings()...), "PATH="+filepath.Join(w.dir, "bin")+":"+os.Getenv("PATH"))
+}
+
+// start runs brood dev, in a process group of its own as a shell would, with a free port for the program.
+func (w *workshop) start(flags ...string) {
+	w.tb.Helper()
+	w.addr = filepath.Join(w.dir, "s")
+	args := slices.Concat([]string{"dev"}, w.devFlags, []string{".", "-listen", "unix:" + w.addr, "-run-dir", w.run}, flags)
+	cmd := w.command("brood", args...)
+	cmd.Dir, cmd.Env = w.src, w.environ()
+	cmd.Env = append(cmd.Env, w.devEnv...)
+	cmd.Stdout, cmd.Stderr = &w.out, &w.out
+	if w.stderr != nil {
+		cmd.Stderr = w.stderr
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		w.tb.Fatal(err)
+	}
+	exited := make(chan struct{})
+	w.dev, w.exited = cmd, exited
+	go func() {
+		cmd.Wait()
+		close(exited)
+	}()
+	w.undo = append(w.undo, func() {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
+		select {
+		case <-exited:
+		case <-time.After(patience):
+			cmd.Process.Kill()
+			w.tb.Error("brood dev does not stop")
+		}
+		if w.tb.Failed() {
+			w.tb.Logf("brood dev:\n%s", w.out.String())
+		}
+	})
+}
+
+// slow is how long a build may take on a machine that has much else to do.
+const slow = 2 * time.Minute
+
+// answers waits until the program answers with all of that.
+func (w *workshop) answers(texts ...string) {
+	w.tb.Helper()
+	w.eventually(func() error {
+		got, err := get(w.addr + ":/")
+		if err != nil {
+			return err
+		}
+		for _, text := range texts {
+			if !strings.Contains(got, text) {
+				return fmt.Errorf("the answer is %q, want %q", got, text)
+			}
+		}
+		return nil
+	})
+}
+
+func (w *workshop) eventually(f func() error) {
+	w.tb.Helper()
+	if err := eventually(slow, f); err != nil {
+		w.tb.Fatalf("%v\nbrood dev:\n%s", err, w.out.String())
+	}
+}
+
+// says waits until brood dev, or the program, has printed a text so many times; more are a failure.
+func (w *workshop) says(n int, text string) {
+	w.tb.Helper()
+	w.eventually(func() error {
+		switch got := strings.Count(w.out.String(), text); {
+		case got > n:
+			return failure{fmt.Errorf("%q is there %d times, want %d", text, got, n)}
+		case got < n:
+			return fmt.Errorf("%q is there %d times, want %d", text, got, n)
+		}
+		return nil
+	})
+}
+
+// built returns how many builds have begun, and an error if two have overlapped.
+func (w *workshop) built() (n int, err error) {
+	b, err := os.ReadFile(w.builds)
+	if err != nil {
+		return 0, err
+	}
+	running := 0
+	for _, word := range strings.Fields(string(b)) {
+		if word == "begin" {
+			n++
+			running++
+		} else {
+			running--
+		}
+		if running > 1 {
+			return n, errors.New("two builds have overlapped")
+		}
+	}
+	return n, nil
+}
+
+// idle waits until as many builds have ended as have begun, and for half a second none has begun, and returns how many.
+func (w *workshop) idle() int {
+	w.tb.Helper()
+	var last string
+	since := time.Now()
+	w.eventually(func() error {
+		b, err := os.ReadFile(w.builds)
+		if err != nil {
+			return err
+		}
+		if text := string(b); text != last || strings.Count(text, "begin") != strings.Count(text, "end") {
+			last, since = text, time.Now()
+		}
+		if time.Since(since) < 500*time.Millisecond {
+			return errors.New("it builds")
+		}
+		return nil
+	})
+	n, err := w.built()
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	return n
+}
+
+// leftovers returns what a brood dev that has ended should not have left: processes, files of the run directory, its own
+// directory.
+func (w *workshop) leftovers() error {
+	if err := w.empty(); err != nil {
+		return err
+	}
+	private, _ := filepath.Glob(filepath.Join(w.dir, "brood-dev-*"))
+	inRun, _ := filepath.Glob(filepath.Join(w.run, "*"))
+	work, _ := filepath.Glob(filepath.Join(w.dir, "go-build*"))
+	if left := append(append(private, inRun...), work...); len(left) > 0 || exists(w.addr) {
+		return fmt.Errorf("left behind: %q, socket %v", left, exists(w.addr))
+	}
+	return nil
+}
