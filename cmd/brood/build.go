@@ -46,8 +46,14 @@ func newBuilder(arg, name string) (*builder, error) {
 func (b *builder) path() string { return filepath.Join(b.dir, b.name) }
 func (b *builder) next() string { return b.path() + ".next" }
 
-// remove removes the directory with everything in it.
-func (b *builder) remove() error { return os.RemoveAll(b.dir) }
+// remove removes the directory with everything in it. Compilers that have just been killed may take a moment to be gone.
+func (b *builder) remove() error {
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if err := os.RemoveAll(b.dir); err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
 
 // run builds and posts the result.
 func (b *builder) run(ctx context.Context, made build) {

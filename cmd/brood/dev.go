@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -119,13 +120,12 @@ func (d *developer) live(l listing) (code int, err error) {
 		return exitFailed, err
 	}
 	defer func() {
-		// The go command is dead by then, but those it has started may take a moment more.
 		if rerr := d.builder.remove(); rerr != nil && err == nil {
 			code, err = exitFailed, rerr
 		}
 	}()
 	d.sources = l.sources
-	if d.watch, err = files.Open(d.sources.set(d.builder.dir)); err != nil {
+	if d.watch, err = d.open(d.sources); err != nil {
 		return exitFailed, err
 	}
 	defer func() { d.watch.Close() }()
@@ -154,6 +154,13 @@ func (d *developer) live(l listing) (code int, err error) {
 		case v := <-d.rolled:
 			d.judged(v)
 		case err := <-d.exited:
+			select {
+			case s := <-signals: // it has ended because of that
+				cancel()
+				d.exited <- err
+				return d.stop(s, signals), nil
+			default:
+			}
 			d.voice.bad("%s has ended: %s; it is started again when a change has been built", d.builder.name, ending(err))
 			d.program = nil
 		case s := <-signals:
@@ -161,6 +168,13 @@ func (d *developer) live(l listing) (code int, err error) {
 			return d.stop(s, signals), nil
 		}
 	}
+}
+
+// open watches the sources. That files have to be polled, say, is told on standard error.
+func (d *developer) open(s sources) (*files.Watcher, error) {
+	set := s.set(d.builder.dir)
+	set.Logger = slog.New(slog.NewTextHandler(d.voice.w, nil))
+	return files.Open(set)
 }
 
 // step begins whatever can begin now.
@@ -242,7 +256,7 @@ func (d *developer) follow(l listing) error {
 	if found.equal(d.sources) {
 		return nil
 	}
-	w, err := files.Open(found.set(d.builder.dir))
+	w, err := d.open(found)
 	if err != nil {
 		return err // a directory has just gone, say: the next build tries again
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -68,7 +69,11 @@ func (d *developer) start() {
 	cmd.Env = slices.Concat(devSettings, os.Environ(), devRules) // of a name the last one counts
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM}
-	if err := cmd.Start(); err != nil {
+	err := cmd.Start()
+	if errors.Is(err, unix.EACCES) {
+		err = fmt.Errorf("%w: is it on a file system that forbids to execute? GOTMPDIR names another directory", err)
+	}
+	if err != nil {
 		d.voice.bad("cannot start %s: %v", d.builder.name, err)
 		return
 	}
