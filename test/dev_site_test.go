@@ -21,7 +21,8 @@ type workshop struct {
 	src    string // of the module
 	addr   string
 	run    string // run directory of the program
-	builds string // a file: what the go command has been asked to build, and when it was through
+	builds string // a file: a word when the go command begins to build, and one when it is through
+	hook   string // a file: if it is there, the go command runs it before it is through, once
 	out    output
 
 	devFlags []string
@@ -83,7 +84,7 @@ func openWorkshop(tb testing.TB) *workshop {
 		tb.Fatal(err)
 	}
 	w := &workshop{site: newSite(tb, dir), src: filepath.Join(dir, "src"), run: filepath.Join(dir, "run"),
-		builds: filepath.Join(dir, "builds")}
+		builds: filepath.Join(dir, "builds"), hook: filepath.Join(dir, "hook")}
 	tb.Cleanup(w.site.clear)
 	for name, text := range devModule {
 		w.write(name, text)
@@ -94,7 +95,7 @@ func openWorkshop(tb testing.TB) *workshop {
 		tb.Fatal(err)
 	}
 	w.write("../bin/go", fmt.Sprintf("#!/bin/sh\n[ $1 = build ] || exec %s \"$@\"\necho begin >>%s\n%[1]s \"$@\"\nstatus=$?\n"+
-		"echo end >>%[2]s\nexit $status\n", real, w.builds))
+		"if [ -e %[3]s ]; then mv %[3]s %[3]s.1; sh %[3]s.1; fi\necho end >>%[2]s\nexit $status\n", real, w.builds, w.hook))
 	if err := os.Chmod(filepath.Join(dir, "bin", "go"), 0o755); err != nil {
 		tb.Fatal(err)
 	}
@@ -241,6 +242,17 @@ func (w *workshop) says(n int, text string) {
 			return failure{fmt.Errorf("%q is there %d times, want %d", text, got, n)}
 		case got < n:
 			return fmt.Errorf("%q is there %d times, want %d", text, got, n)
+		}
+		return nil
+	})
+}
+
+// building waits until one more build has begun than there were before.
+func (w *workshop) building(before int) {
+	w.tb.Helper()
+	w.eventually(func() error {
+		if n, err := w.built(); err != nil || n == before {
+			return fmt.Errorf("no further build: %v", err)
 		}
 		return nil
 	})
