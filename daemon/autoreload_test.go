@@ -1,11 +1,13 @@
 package daemon_test
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,10 +16,10 @@ import (
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
-// watching is a daemon that watches the directory conf of its site.
+// watching is a daemon that watches the directory conf of its site, or another one.
 var watching = scenario("watching", func() daemon.Config {
 	cfg := everywhere(lineLoop)
-	cfg.AutoReload = reload.Dirs(sitePath("conf"))
+	cfg.AutoReload = reload.Dirs(cmp.Or(os.Getenv("WATCHED"), sitePath("conf")))
 	return cfg
 })
 
@@ -142,4 +144,30 @@ func TestAutoReloadHandler(t *testing.T) {
 			t.Errorf("the log says %d times %s:\n%s", n, want, s.log())
 		}
 	}
+}
+
+// What the daemon itself writes in a directory that it watches does not make it reload: its logs, also when they are
+// rotated, and its pidfile.
+func TestAutoReloadNotForItself(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := startWatching(t, watching, "WATCHED="+dir, "BROOD_ERROR_LOG="+dir+"/error.log", "BROOD_ACCESS_LOG="+dir+"/access.log",
+		"BROOD_PID_FILE="+dir+"/pid")
+	if err := os.WriteFile(dir+"/f", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitReload(dir + "/f changed")
+	if err := os.Rename(dir+"/error.log", dir+time.Now().UTC().Format("/error-2006-01-02T15-04-05.000.log")); err != nil {
+		t.Fatal(err)
+	}
+	s.signal(syscall.SIGUSR1, s.board().PID)
+	if err := os.WriteFile(dir+"/g", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b := s.await("another reload", func(b *scoreboard.Snapshot) bool { return b.State == "serving" && b.Generation > 2 })
+	if b.Reload != dir+"/g changed" {
+		t.Errorf("it has reloaded because of %s", b.Reload)
+	}
+	// The log has grown with it.
+	s.remains("one reload for each file and no more", func() bool { return s.board().Generation == 3 })
 }
