@@ -1,6 +1,7 @@
 package test
 
 import (
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,6 +49,30 @@ func (w *workshop) stopped(s syscall.Signal, group bool) {
 	}
 	if err := w.leftovers(); err != nil {
 		w.tb.Error(err)
+	}
+}
+
+// So does a reader of its output who leaves.
+func TestDevReaderLeaves(t *testing.T) {
+	t.Parallel()
+	w := openWorkshop(t)
+	r, side, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.stderr = side
+	w.start()
+	side.Close()
+	w.answers("main=one")
+	r.Close()
+	w.edit("main.go", `"one"`, `"two"`)
+	select {
+	case <-w.exited:
+	case <-time.After(slow):
+		t.Fatal("it goes on")
+	}
+	if err := w.leftovers(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -115,7 +115,8 @@ func (d *developer) live(l listing) (code int, err error) {
 	// The program is told when the thread that has started it ends: that must not be before this process does.
 	runtime.LockOSThread()
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	// SIGPIPE is that of standard error: nobody reads any more what there is to tell.
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE)
 	if d.builder, err = newBuilder(d.arg, l.name); err != nil {
 		return exitFailed, err
 	}

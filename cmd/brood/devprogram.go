@@ -154,7 +154,9 @@ func (d *developer) stop(s os.Signal, signals <-chan os.Signal) int {
 			d.voice.bad("%s has ended: %s", d.builder.name, ending(err))
 			return exitFailed
 		case s := <-signals:
-			p.Signal(s)
+			if s != unix.SIGPIPE { // which what is told here may bring
+				p.Signal(s)
+			}
 		case <-limit:
 			d.voice.bad("%s has not stopped within %v and is killed", d.builder.name, d.timeout)
 			if err := tree.Kill(tree.Root{PID: p.Pid, Signal: func(s unix.Signal) error { return p.Signal(s) }}); err != nil {
