@@ -173,9 +173,10 @@ type Config struct {
 	// that is still being written. Default 10 s.
 	StartTimeout time.Duration
 
-	// Soak is the probation of a new generation. Its first child must do a job, or serve for that long, beside the old ones
-	// before the others follow; and when all of them serve, the old program is kept for that long again and takes over
-	// if children of the new one die by themselves. Only then the reload is done. Default 2 s; negative: no time.
+	// Soak is the probation of a new generation, from when its first child is ready. That one must do a job, or serve for
+	// the whole time, beside the old ones before the others follow; and until the time is over the old program is kept, and
+	// takes over again if children of the new one die by themselves. Only then the reload is done. Default 2 s; negative:
+	// no time.
 	Soak time.Duration
 
 	// UpgradeAfterReload makes the parent execute the new program, too, after each reload that has succeeded, as SIGUSR2

@@ -57,7 +57,7 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.time(&cfg.AutoReloadCheckEvery, "auto-reload-check-every", "`time` between looks at files of whose changes the kernel does not tell; 0: 5s; negative: none")
 	s.time(&cfg.MinReloadInterval, "min-reload-interval", "`time` from the beginning of a reload to that of the next at least; 0: none")
 	s.text(&cfg.TrustedOwner, "trusted-owner", "`user` who may own the program beside root, when root runs it")
-	s.timeOr(&cfg.Soak, defaultSoak, "soak", "`time` that a new generation is on probation: for its first child without a job, and again when all serve")
+	s.timeOr(&cfg.Soak, defaultSoak, "soak", "`time` that a new generation is on probation, from when its first child is ready")
 	s.flag(&cfg.UpgradeAfterReload, "upgrade-after-reload", "replace the parent's program, too, after a reload that has succeeded")
 	s.numberOr(&cfg.MaxDrainingGenerations, defaultMaxDrainingGenerations, "max-draining-generations", "`number` of old generations that may finish their jobs side by side")
 	s.number(&cfg.MaxDrainingChildren, "max-draining-children", "`number` of children of old generations that may finish their jobs; 0: four times the children, but no more than 64 over them")

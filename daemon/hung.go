@@ -67,6 +67,7 @@ func (p *pool) forgive(d time.Duration) {
 	later(&p.stopAt)
 	if p.roll != nil {
 		later(&p.roll.until)
+		later(&p.roll.proofAt)
 		later(&p.roll.crowded)
 	}
 }

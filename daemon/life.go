@@ -73,7 +73,8 @@ func (p *pool) ready(w who) {
 		r.ready++
 	}
 	if r := p.roll; r != nil && r.generation == m.generation && r.stage == rollCandidate && m.kind == scoreboard.Serve {
-		r.stage, r.until = rollSoak, p.now.Add(max(p.soak, 0))
+		r.proofAt = p.now.Add(max(p.soak, 0))
+		r.stage, r.until = rollSoak, r.proofAt
 		p.yield(r.old)
 	}
 }

@@ -30,7 +30,8 @@ type roll struct {
 	auto       bool
 	replies    []func(error)
 	failures   int
-	until      time.Time // when the stage ends: rollWaiting, rollSoak, rollSettling
+	until      time.Time // when the stage ends, if it is one that lasts
+	proofAt    time.Time // when the probation of the new code ends
 	crowded    time.Time // when its patience with those ends that drain and leave no room for others; never: there is room
 	ready      int       // children of it that have been ready
 	bad        bool      // the code is at fault
@@ -180,13 +181,13 @@ const stepShare = 10
 // after it was ready must not have taken its place for good.
 func (p *pool) rollSettle() {
 	r := p.roll
-	r.stage, r.until = rollSettling, p.now.Add(max(p.soak, 0))
+	r.stage, r.until = rollSettling, r.proofAt
 	p.generation = r.generation
 	p.dequeue = dequeue{next: p.now}
 	// A pool on demand may have had nobody: the one that was tried stays.
 	p.target = max(p.target, min(p.count(r.generation, phaseServing), p.maxChildren))
 	p.log(slog.LevelInfo, nil, "new generation serves", "generation", r.generation)
-	if p.soak <= 0 {
+	if !p.now.Before(r.until) {
 		p.rollOver(nil)
 	}
 }

@@ -48,12 +48,12 @@ func TestSoakFails(t *testing.T) {
 
 func TestSoakPasses(t *testing.T) {
 	w, told := soaking(t)
-	w.pass(2 * time.Second)
+	w.pass(1900 * time.Millisecond)
+	want(t, "new ones serving", w.serving(2), 1)
+	want(t, "state", w.p.status.State, "reloading")
+	w.pass(100 * time.Millisecond)
 	want(t, "new ones serving", w.serving(2), 3)
 	want(t, "old ones serving", w.serving(1), 0)
-	want(t, "told before the probation is over", *told, error(errPending))
-	want(t, "state", w.p.status.State, "reloading")
-	w.pass(2 * time.Second)
 	want(t, "told", *told, nil)
 	want(t, "state", w.p.status.State, "serving")
 	want(t, "programs that are kept", len(w.pinned), 1)
@@ -69,8 +69,9 @@ func TestSoakEndsWithFirstJob(t *testing.T) {
 	w.settle()
 	want(t, "new ones serving", w.serving(2), 3)
 	want(t, "old ones serving", w.serving(1), 0)
-	want(t, "told", *told, error(errPending))
-	w.pass(2 * time.Second)
+	w.pass(1900 * time.Millisecond)
+	want(t, "told before the probation is over", *told, error(errPending))
+	w.pass(100 * time.Millisecond)
 	want(t, "told", *told, nil)
 }
 
@@ -182,7 +183,6 @@ func TestSoakKilledFromOutside(t *testing.T) {
 	want(t, "new ones serving before the first has served its time", w.serving(2), 1)
 	w.pass(time.Second)
 	want(t, "new ones serving", w.serving(2), 3)
-	w.pass(2 * time.Second)
 	want(t, "told", *told, nil)
 
 	w, told = soaking(t)
@@ -217,7 +217,6 @@ func TestSoakEndsWithWork(t *testing.T) {
 	w.pass(500 * time.Millisecond)
 	want(t, "new ones serving", w.serving(2), 3)
 	want(t, "old ones serving", w.serving(1), 0)
-	w.pass(2 * time.Second)
 	want(t, "told", *told, nil)
 	// What dies is dying all the same.
 	w, told = soaking(t)
