@@ -3,8 +3,6 @@ package daemon
 import (
 	"testing"
 	"time"
-
-	"github.com/brooddaemon/brood/scoreboard"
 )
 
 // B21: a second bad build comes while the children of the first one still stand in for the old ones that are to come back.
@@ -40,7 +38,6 @@ func TestTwoRetreats(t *testing.T) {
 	want(t, "of the second bad build", len(w.p.inOrder(3, phaseStarting, phaseServing)), 0)
 	want(t, "state", w.p.status.State, "serving")
 	want(t, "programs that are kept", len(w.pinned), 1)
-	_ = scoreboard.Serve
 }
 
 // B21: a pool of one or two children has a probation, too.

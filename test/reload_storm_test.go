@@ -119,7 +119,7 @@ func TestReloadStorm(t *testing.T) {
 // come back, all of them.
 func TestBuildThatDies(t *testing.T) {
 	t.Parallel()
-	for _, children := range []string{"3", "12"} {
+	for _, children := range []string{"1", "2", "3", "12"} {
 		for _, life := range []string{"0s", "20ms", "100ms", "400ms", "800ms"} {
 			t.Run(children+" children live for "+life, func(t *testing.T) {
 				t.Parallel()
