@@ -22,13 +22,12 @@ func (p *pool) evict(m *member, why string) {
 	p.do(actTell{m.who, control.Message{Kind: control.Evict, Text: why, Within: within}})
 }
 
-// roomToDrain reports whether one more child of the old generation may drain beside those that do. If there has been no
-// room for a while the oldest ones have to make some.
+// roomToDrain reports whether one more child of the old generation may drain beside those that do. If there is none
+// the oldest ones have to make some; a reload waits for them to do so by themselves for a moment, once.
 func (p *pool) roomToDrain() bool {
 	r := p.roll
 	why := p.crowd()
 	if why == "" {
-		r.crowded = never
 		return true
 	}
 	if r.crowded == never {

@@ -99,8 +99,8 @@ type pool struct {
 	prints     map[uint64]string
 	bad        string // fingerprint of a program that could not start
 	roll       *roll
-	rolledAt   time.Time // when the last reload began
-	retreat    *retreat
+	rolledAt   time.Time         // when the last reload began
+	retreats   map[uint64]string // given-up generations that stand in for others, and why they were given up
 	upgrade    *upgrade
 	next       *evReload // asked for while another one was under way
 	floor      int       // children that the pool does not go below
@@ -130,7 +130,7 @@ type pool struct {
 }
 
 func newPool(l limits) *pool {
-	p := &pool{limits: l, members: map[int]*member{}, prints: map[uint64]string{}, booting: true, floor: l.prefork}
+	p := &pool{limits: l, members: map[int]*member{}, prints: map[uint64]string{}, retreats: map[uint64]string{}, booting: true, floor: l.prefork}
 	p.deaths = ration{most: float64(max(deathsAtOnce, 2*l.maxChildren)), rate: deathRate, least: -deathRate * backoffMax.Seconds()}
 	p.failed = ration{most: failuresAtOnce, rate: failureRate, least: -failureRate * backoffMax.Seconds()}
 	p.lines = ration{most: linesAtOnce, rate: lineRate}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/brooddaemon/brood/scoreboard"
@@ -32,16 +33,9 @@ type roll struct {
 	failures   int
 	until      time.Time // when the stage ends, if it is one that lasts
 	proofAt    time.Time // when the probation of the new code ends
-	crowded    time.Time // when its patience with those ends that drain and leave no room for others; never: there is room
+	crowded    time.Time // when its patience with those ends that drain and leave no room for others; never: there was room
 	ready      int       // children of it that have been ready
 	bad        bool      // the code is at fault
-}
-
-// A retreat is what follows a reload that has failed late: those of the given-up generation serve on until the others are
-// there again.
-type retreat struct {
-	generation uint64
-	why        string
 }
 
 var errNoChange = errors.New("the program has not changed")
@@ -159,7 +153,7 @@ func (p *pool) rollOn() {
 func (p *pool) rollStep() {
 	r := p.roll
 	serving := p.count(r.generation, phaseServing)
-	old := p.servers(r.old, phaseServing)
+	old := slices.DeleteFunc(p.servers(0, phaseServing), func(m *member) bool { return m.generation == r.generation })
 	// One for each that has come up, also if that one has gone since: children that live for one job may never be all there.
 	for len(old) > 0 && (serving+len(old) > p.target || len(old) > p.target-r.ready) && p.roomToDrain() {
 		p.drain(old[0], "reload: "+r.cause, p.drainTimeout)
@@ -212,7 +206,7 @@ func (p *pool) rollFailed(m *member, status string, err error) {
 	case r.stage < rollRest && fromOutside(status) && r.failures < maxRollFailures:
 		p.tryCandidate()
 		return
-	case r.stage < rollRest || r.failures >= maxRollFailures:
+	case r.stage < rollRest || r.failures >= min(maxRollFailures, p.target):
 		p.rollOver(err)
 		return
 	}
@@ -273,7 +267,7 @@ func (p *pool) rollOver(err error) {
 		p.kill(m, why)
 	}
 	if err != nil && r.stage >= rollRest {
-		p.retreat = &retreat{leaving, why}
+		p.retreats[leaving] = why
 		return
 	}
 	for _, m := range p.inOrder(leaving, scoreboard.PhaseServing) {
@@ -281,17 +275,17 @@ func (p *pool) rollOver(err error) {
 	}
 }
 
-// retreatOn drains those of a given-up generation as the others come back.
+// retreatOn drains those of given-up generations as the others come back: they serve on until those are there again.
 func (p *pool) retreatOn() {
-	if p.retreat == nil {
+	if len(p.retreats) == 0 {
 		return
 	}
-	left := p.servers(p.retreat.generation, scoreboard.PhaseServing)
-	for serving := p.count(p.generation, scoreboard.PhaseServing); len(left) > 0 && serving+len(left) > p.target; left = left[1:] {
-		p.drain(left[0], p.retreat.why, p.drainTimeout)
+	left := slices.DeleteFunc(p.servers(0, phaseServing), func(m *member) bool { return p.retreats[m.generation] == "" })
+	for serving := p.count(p.generation, phaseServing); len(left) > 0 && serving+len(left) > p.target; left = left[1:] {
+		p.drain(left[0], p.retreats[left[0].generation], p.drainTimeout)
 	}
 	if len(left) == 0 {
-		p.retreat = nil
+		clear(p.retreats)
 	}
 }
 

@@ -47,7 +47,7 @@ func (p *pool) upgradeOn() {
 	if u == nil {
 		return
 	}
-	if u.stage == upgradeWaiting && !p.booting && p.roll == nil && p.retreat == nil {
+	if u.stage == upgradeWaiting && !p.booting && p.roll == nil && len(p.retreats) == 0 {
 		u.stage = upgradeTrying
 		p.do(actTry{u.cause})
 	}
