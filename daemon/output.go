@@ -68,13 +68,18 @@ func (p *Parent) listenTo(f *os.File, stream string, from origin, w *words, rest
 	return o
 }
 
-// read reads an output to its end. Whatever is taken out of the pipe is in the log, or in o.cut, when the gate is closed.
+// read reads an output to its end. Whatever is taken out of the pipe is in the log, or in o.cut, when the gate is closed; so
+// is the last line.
 func (o *output) read(p *Parent) {
 	defer o.f.Close()
 	defer p.outputs.Delete(o)
 	rc, err := o.f.SyscallConn()
 	if err != nil {
 		return
+	}
+	end := func() {
+		o.cut.End()
+		p.outputs.Delete(o)
 	}
 	buf := make([]byte, logs.ReadSize)
 	for {
@@ -83,8 +88,11 @@ func (o *output) read(p *Parent) {
 			p.gate.RLock()
 			defer p.gate.RUnlock()
 			n, err = unix.Read(int(fd), buf)
-			if n > 0 {
+			switch {
+			case n > 0:
 				o.cut.Feed(buf[:n])
+			case err != unix.EAGAIN && err != unix.EINTR:
+				end()
 			}
 			return err != unix.EAGAIN
 		})
@@ -92,7 +100,6 @@ func (o *output) read(p *Parent) {
 			continue
 		}
 		if rerr != nil || err != nil || n <= 0 {
-			o.cut.End()
 			return
 		}
 	}
