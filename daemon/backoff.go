@@ -121,6 +121,9 @@ func (p *pool) retryAt() time.Time {
 
 // fill starts children of a generation until as many are there as are wanted, or are starting as may at once.
 func (p *pool) fill(generation uint64, atOnce int, cause func() string) {
+	if p.holding() { // the next parent does it
+		return
+	}
 	missing := p.target - p.count(generation, phaseStarting, phaseServing)
 	for _, m := range p.servers(generation, scoreboard.PhaseKilling) {
 		if m.failed != "" {
