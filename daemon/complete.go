@@ -190,6 +190,14 @@ const (
 	openForSelf  = 128
 )
 
+// allowed reports whether this user may be the parent.
+func (cfg *Config) allowed() error {
+	if cfg.RequireRoot && os.Geteuid() != 0 {
+		return fmt.Errorf("%s must be started by root, not by user %d", cfg.Name, os.Geteuid())
+	}
+	return nil
+}
+
 // fit sees whether the system allows as many children. A number that nobody has asked for is lowered, which the log is
 // told; for one that somebody has asked for the error says what to do.
 func (cfg *Config) fit(otherUser, asked bool) (correction string, err error) {

@@ -73,7 +73,12 @@ type (
 	// notReplaced answers an actFreeze: the new program could not be executed.
 	evNotReplaced struct{ err error }
 	// resume begins the life of a parent that has taken over.
-	evResume struct{ cause string }
+	evResume struct {
+		cause   string
+		gap     time.Duration // in which there was no parent to hear of anybody
+		reloads []func(error) // who wait for the reload that has been asked for
+		scales  []func(error) // who wait until there are as many children as they have asked for
+	}
 	// frozen says that nothing more is taken from children. For the loop.
 	evFrozen struct{}
 	evStop   struct {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/inherit"
 	"github.com/brooddaemon/brood/internal/logs"
 )
@@ -19,7 +20,7 @@ import (
 // added, but what is there keeps its meaning as long as Agreement can be spoken.
 type handover struct {
 	Agreement inherit.Speaks `json:"agreement"` // of the program that writes it
-	InUse     uint64         `json:"in_use"`    // the oldest agreement that a child runs under
+	InUse     inherit.Speaks `json:"in_use"`    // the oldest and the newest agreement that a child runs under
 	At        time.Duration  `json:"at"`        // of CLOCK_MONOTONIC, as all times in Pool
 	Cause     string         `json:"cause"`
 
@@ -36,7 +37,7 @@ type handover struct {
 	Board     int              `json:"board"`
 	Bell      int              `json:"bell"`
 	Operators int              `json:"operators"` // the control socket
-	Waiting   []int            `json:"waiting"`   // operators' connections that wait for this upgrade
+	Waiting   []handedOperator `json:"waiting"`
 	Listeners []handedListener `json:"listeners"`
 	Programs  []handedProgram  `json:"programs"`
 	Children  []handedChild    `json:"children"`
@@ -66,6 +67,13 @@ type handedListener struct {
 	Dev     uint64 `json:"dev,omitempty"`
 	Ino     uint64 `json:"ino,omitempty"`
 	Lent    bool   `json:"lent,omitempty"`
+	Stored  string `json:"stored,omitempty"` // its name in the service manager's store
+}
+
+// A handedOperator is an operator's connection with no answer yet. Without a verb nothing has been read from it.
+type handedOperator struct {
+	FD      int             `json:"fd"`
+	Request control.Request `json:"request"`
 }
 
 type handedProgram struct {
@@ -95,7 +103,10 @@ type handedOutput struct {
 
 // descriptors are the numbers of all descriptors that are handed over.
 func (h *handover) descriptors() []int {
-	fds := append([]int{h.Board, h.Bell, h.Operators}, h.Waiting...)
+	fds := []int{h.Board, h.Bell, h.Operators}
+	for _, w := range h.Waiting {
+		fds = append(fds, w.FD)
+	}
 	for _, f := range h.PIDFiles {
 		fds = append(fds, f.FD)
 	}
@@ -147,11 +158,35 @@ func readHandover(fd int) (*handover, error) {
 	if err := json.NewDecoder(io.LimitReader(f, maxHandover)).Decode(h); err != nil {
 		return nil, fmt.Errorf("what the parent hands over cannot be read: %w", err)
 	}
-	if h.Agreement.With(inherit.Spoken) == 0 || h.InUse != 0 && h.InUse < inherit.Spoken.Oldest {
-		return nil, fmt.Errorf("the parent speaks agreement %d to %d, and its children %d at least, this program %d to %d: "+
-			"stop and start the daemon", h.Agreement.Oldest, h.Agreement.Newest, h.InUse, inherit.Spoken.Oldest, inherit.Spoken.Newest)
+	return h, h.understood(inherit.Spoken)
+}
+
+// understood reports whether a program that speaks so can take over: from the parent, with its children, and with the programs
+// from which their successors are started.
+func (h *handover) understood(spoken inherit.Speaks) error {
+	if h.Agreement.With(spoken) == 0 {
+		return fmt.Errorf("the parent that runs speaks agreement %d to %d, this program %d to %d: stop and start the daemon",
+			h.Agreement.Oldest, h.Agreement.Newest, spoken.Oldest, spoken.Newest)
 	}
-	return h, nil
+	if h.InUse.Newest != 0 && (h.InUse.Oldest < spoken.Oldest || h.InUse.Newest > spoken.Newest) {
+		return fmt.Errorf("the children that run use agreement %d to %d, this program speaks %d to %d: "+
+			"reload to it first and wait until the old children have left, or stop and start the daemon", h.InUse.Oldest, h.InUse.Newest, spoken.Oldest, spoken.Newest)
+	}
+	for _, p := range h.Programs {
+		if p.Speaks.With(spoken) == 0 {
+			return fmt.Errorf("the program of generation %d speaks agreement %d to %d, this one %d to %d: "+
+				"reload to it first, or stop and start the daemon", p.Generation, p.Speaks.Oldest, p.Speaks.Newest, spoken.Oldest, spoken.Newest)
+		}
+	}
+	return nil
+}
+
+// use takes note of the agreement of a child.
+func (h *handover) use(proto uint64) {
+	if h.InUse.Newest == 0 {
+		h.InUse = inherit.Speaks{Oldest: proto, Newest: proto}
+	}
+	h.InUse.Oldest, h.InUse.Newest = min(h.InUse.Oldest, proto), max(h.InUse.Newest, proto)
 }
 
 // check reports what of this configuration cannot take over from the parent that hands over. What is not named here may have

@@ -35,7 +35,6 @@ type loop struct {
 	knocker    *knocker
 	succession succession
 	operators  *net.UnixListener
-	signals    chan os.Signal
 	err        error
 	over       bool
 }
@@ -85,9 +84,8 @@ func (l *loop) run(ctx context.Context) error {
 		if err := l.resume(); err != nil {
 			return err
 		}
-		ev = evResume{l.handed.Cause}
+		ev = l.resumed()
 		l.later = append(l.later, evRung{})
-		l.answerUpgraders()
 	}
 	wake := never
 	for {
@@ -178,7 +176,7 @@ func (l *loop) prepare(ev event) event {
 	case evTried:
 		l.succession.program = ev.program
 	case evFrozen:
-		l.succession.frozen = true
+		l.succession.frozen, l.succession.since = true, time.Now()
 		if !l.pool.holding() { // it has been given up meanwhile
 			l.thaw()
 		}

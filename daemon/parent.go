@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -55,6 +58,7 @@ type Parent struct {
 	bell       int // eventfd that children write to
 	undo       []func()
 	deafen     func() // stops catching signals
+	signals    chan os.Signal
 
 	outputs sync.Map     // *output: the pipes that are read
 	gate    sync.RWMutex // held for reading by who takes what a child, or an operator, has sent, until it is dealt with
@@ -82,10 +86,11 @@ func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim,
 		prints: prints{ration: ration{most: printAtOnce, rate: printRate}},
 	}
 	if claim.Role == inherit.Successor {
-		if p.handed, err = readHandover(claim.State); err == nil {
-			err = p.handed.check(&cfg)
-		}
-		if err != nil {
+		nameSelf()
+		// The others end it as ever until it can stop in order.
+		p.signals = make(chan os.Signal, maxSignals)
+		signal.Notify(p.signals, wishes...)
+		if p.handed, err = readHandover(claim.State); err != nil {
 			return err
 		}
 		p.service = newService(inherit.Service{Socket: p.handed.Service.Socket, Watchdog: p.handed.Service.Watchdog})
@@ -98,6 +103,9 @@ func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim,
 	}
 	if err == nil && launcher.waiting() {
 		err = errNotReady
+	}
+	if err != nil && p.handed != nil && p.log != nil { // nobody waits for it who would say so
+		p.log.Error("the new program cannot take over, the children finish their jobs", "err", err)
 	}
 	p.ended(err)
 	if p.cfg.Exit != nil && p.log != nil {
@@ -144,17 +152,7 @@ func (p *Parent) begin() (err error) {
 	if p.self, err = pidfile.Self(); err != nil {
 		return err
 	}
-	if p.rlimits, err = parseRlimits(p.cfg.Rlimits); err != nil {
-		return err
-	}
-	var warning string
-	if p.identity, warning, err = identify(&p.cfg); err != nil {
-		return err
-	}
-	if p.owners, err = lookUpOwners(p.cfg.TrustedOwner); err != nil {
-		return err
-	}
-	correction, err := p.cfg.fit(p.identity != nil, p.asked)
+	warnings, err := p.settle()
 	if err != nil {
 		return err
 	}
@@ -167,11 +165,8 @@ func (p *Parent) begin() (err error) {
 	if err := p.openLogs(); err != nil {
 		return err
 	}
-	if warning != "" {
-		p.log.Warn(warning)
-	}
-	if correction != "" {
-		p.log.Warn(correction)
+	for _, w := range warnings {
+		p.log.Warn(w)
 	}
 	if err := tree.Subreaper(); err != nil {
 		return err
@@ -201,6 +196,25 @@ func (p *Parent) begin() (err error) {
 		return err
 	}
 	return p.bindAll()
+}
+
+// settle finds out what the configuration means on this system, and whether it can be. It acquires nothing.
+func (p *Parent) settle() (warnings []string, err error) {
+	if p.rlimits, err = parseRlimits(p.cfg.Rlimits); err != nil {
+		return nil, err
+	}
+	var warning string
+	if p.identity, warning, err = identify(&p.cfg); err != nil {
+		return nil, err
+	}
+	if p.owners, err = lookUpOwners(p.cfg.TrustedOwner); err != nil {
+		return nil, err
+	}
+	correction, err := p.cfg.fit(p.identity != nil, p.asked)
+	if err == nil && p.handed != nil {
+		err = p.handed.check(&p.cfg)
+	}
+	return slices.DeleteFunc([]string{warning, correction}, func(w string) bool { return w == "" }), err
 }
 
 // lock takes the run directory's own pidfile, which keeps a second daemon out of it, and the one that was asked for.
@@ -276,7 +290,7 @@ func (p *Parent) bindAll() error {
 		}
 	}
 	if p.cfg.AfterInit != nil {
-		if err := guard("AfterInit", func() error { return p.cfg.AfterInit(p) }); err != nil {
+		if err := p.afterInit(); err != nil {
 			return err
 		}
 	}
@@ -291,6 +305,26 @@ func (p *Parent) bindAll() error {
 		addrs[i] = l.addr
 	}
 	return p.board.SetListen(strings.Join(addrs, " "))
+}
+
+// afterInit calls the hook. One that hangs must not leave children without a parent that takes care of them.
+func (p *Parent) afterInit() error {
+	call := func() error { return guard("AfterInit", func() error { return p.cfg.AfterInit(p) }) }
+	if p.handed == nil {
+		return call()
+	}
+	returned := make(chan error, 1)
+	go func() {
+		err := errGoexit
+		defer func() { returned <- err }()
+		err = call()
+	}()
+	select {
+	case err := <-returned:
+		return err
+	case <-time.After(p.cfg.StartTimeout):
+		return fmt.Errorf("AfterInit has not returned within %v", p.cfg.StartTimeout)
+	}
 }
 
 func (p *Parent) onExit(f func()) { p.undo = append(p.undo, f) }

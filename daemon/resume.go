@@ -48,6 +48,7 @@ func (p *Parent) adoptListener(network, address string) *listener {
 		p.handed.Listeners = append(p.handed.Listeners[:i:i], p.handed.Listeners[i+1:]...)
 		return &listener{
 			fd: h.FD, asked: h.asked(), network: h.Network, addr: h.Addr, port: h.Port, path: h.Path, dev: h.Dev, ino: h.Ino, lent: h.Lent,
+			stored: h.Stored,
 		}
 	}
 	return nil
@@ -62,6 +63,9 @@ func (p *Parent) dropListeners() {
 	}
 	for _, h := range p.handed.Listeners {
 		p.log.Info("not listening any more", "network", h.Network, "addr", h.Addr)
+		if h.Stored != "" {
+			p.service.forget(p.log, h.Stored)
+		}
 		(&listener{fd: h.FD, path: h.Path, dev: h.Dev, ino: h.Ino, lent: h.Lent}).close()
 	}
 	p.handed.Listeners = nil
@@ -70,7 +74,6 @@ func (p *Parent) dropListeners() {
 // resume makes the children of the parent before this one the loop's own.
 func (l *loop) resume() error {
 	h := l.handed
-	nameSelf()
 	l.pool.load(h.Pool, watchmaker{time.Now(), monotonic()})
 	l.shown = scoreboard.Status{} // so that it is written
 	for _, p := range h.Programs {
@@ -128,21 +131,35 @@ func resumeProcess(c handedChild) (*process, error) {
 	return proc, err
 }
 
-// answerUpgraders tells those who have waited for it that this program has taken over.
-func (p *Parent) answerUpgraders() {
-	for _, fd := range p.handed.Waiting {
-		f := os.NewFile(uintptr(fd), "operator")
-		c, err := net.FileConn(f)
+// resumed is the first event of a parent that has taken over. Operators whose requests the parent before it has taken get
+// their answers.
+func (l *loop) resumed() evResume {
+	ev := evResume{cause: l.handed.Cause, gap: monotonic() - l.handed.At}
+	for _, w := range l.handed.Waiting {
+		f := os.NewFile(uintptr(w.FD), "operator")
+		fc, err := net.FileConn(f)
 		f.Close()
-		if err != nil {
+		c, ok := fc.(*net.UnixConn)
+		if err != nil || !ok {
 			continue // he has gone
 		}
-		go func() {
-			defer c.Close()
-			if c, ok := c.(*net.UnixConn); ok {
-				control.Answer(c, control.Reply{OK: true, Text: "upgraded"})
-			}
-		}()
+		answer := make(chan error, 1)
+		reply := func(err error) { answer <- err }
+		switch w.Request.Verb {
+		case "":
+			l.succession.await(c, w.Request)
+			go l.serveOperator(c)
+			continue
+		case control.VerbReload:
+			ev.reloads = append(ev.reloads, reply)
+		case control.VerbScale:
+			ev.scales = append(ev.scales, reply)
+		default: // it has been upgraded, and the logs have been opened anew
+			reply(nil)
+		}
+		l.succession.await(c, w.Request)
+		go l.answerOperator(c, answer)
 	}
-	p.handed = nil // nothing of it is needed any more
+	l.handed = nil // nothing of it is needed any more
+	return ev
 }

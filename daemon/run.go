@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
-	"os"
 
 	"github.com/brooddaemon/brood/internal/inherit"
 )
@@ -32,8 +30,8 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.complete(); err != nil {
 		return launched(claim, err)
 	}
-	if cfg.RequireRoot && os.Geteuid() != 0 {
-		return launched(claim, fmt.Errorf("%s must be started by root, not by user %d", cfg.Name, os.Geteuid()))
+	if err := cfg.allowed(); err != nil {
+		return launched(claim, err)
 	}
 	if cfg.Daemonize && claim.Role == inherit.Launcher {
 		if cfg.BeforeDaemonize != nil {

@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/internal/inherit"
 )
 
 var (
@@ -49,7 +51,9 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 		}
 		go l.knocker.run()
 	}
-	l.signals = make(chan os.Signal, 64)
+	if l.signals == nil {
+		l.signals = make(chan os.Signal, maxSignals)
+	}
 	l.hearSignals()
 	// Until everything is given back: another signal, of an impatient operator, must not leave half of it.
 	l.deafen = func() { signal.Stop(l.signals) }
@@ -77,10 +81,16 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 	}, nil
 }
 
+// maxSignals is how many signals may wait for the loop.
+const maxSignals = 64
+
+// wishes are the signals that ask a parent for something and do not end it. SIGPIPE is only caught: a reader of the daemon's
+// standard error who leaves must not take it with him.
+var wishes = []os.Signal{unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE}
+
 // hearSignals makes the loop be told of signals.
 func (l *loop) hearSignals() {
-	signal.Notify(l.signals, unix.SIGTERM, unix.SIGQUIT, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2,
-		unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)
+	signal.Notify(l.signals, append([]os.Signal{unix.SIGTERM, unix.SIGQUIT, unix.SIGINT}, wishes...)...)
 }
 
 // listenOperators opens the control socket, or takes over the one that was handed over.
@@ -112,7 +122,6 @@ func (l *loop) readSignals(signals <-chan os.Signal) {
 			case unix.SIGUSR2:
 				l.post(evUpgrade{cause: cause})
 			}
-			// SIGPIPE is only caught: a reader of the daemon's standard error who leaves must not take it with him.
 		case <-l.done:
 			return
 		}
@@ -166,10 +175,24 @@ func (l *loop) readBell() {
 
 // serveOperators answers those who steer the daemon from outside.
 func (l *loop) serveOperators(ln *net.UnixListener) {
+	// Package net waits for nothing but accept(2).
+	queue, err := dupFile(ln, "control socket")
+	if err != nil {
+		l.log.Error("cannot hear operators", "err", err)
+		return
+	}
+	go func() {
+		<-l.done
+		queue.Close()
+	}()
 	free := make(chan struct{}, maxOperators)
 	for {
 		free <- struct{}{}
-		c, err := ln.AcceptUnix()
+		err := readable(queue)
+		if err != nil {
+			return
+		}
+		c, err := l.acceptOperator(ln)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -183,49 +206,97 @@ func (l *loop) serveOperators(ln *net.UnixListener) {
 		}
 		go func() {
 			defer func() { <-free }()
-			defer c.Close()
 			l.serveOperator(c)
 		}()
 	}
 }
 
-func (l *loop) serveOperator(c *net.UnixConn) {
+// dupFile makes a file of a duplicate of the descriptor that c has.
+func dupFile(c syscall.Conn, name string) (*os.File, error) {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd, err := inherit.Dup(rc)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// acceptOperator takes the next one off the queue, who is there, while the gate is open.
+func (l *loop) acceptOperator(ln *net.UnixListener) (*net.UnixConn, error) {
+	l.gate.RLock()
+	defer l.gate.RUnlock()
+	c, err := ln.AcceptUnix()
+	if err == nil {
+		l.succession.await(c, control.Request{})
+	}
+	return c, err
+}
+
+// readable waits until there is something to be read, or accepted. The error says that it has been closed, or that its time is
+// over.
+func readable(c syscall.Conn) error {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return rc.Read(func(fd uintptr) bool {
+		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0
+	})
+}
+
+// receiveOperator takes his request, while the gate is open, and passes it on. It returns where the answer will be.
+func (l *loop) receiveOperator(c *net.UnixConn) <-chan error {
+	c.SetReadDeadline(time.Now().Add(control.RequestTime))
+	readable(c) // else Receive says what is wrong
+	l.gate.RLock()
+	defer l.gate.RUnlock()
+	answer := make(chan error, 1)
 	req, peer, err := control.Receive(c)
 	if err != nil {
 		l.log.Warn("operator refused", "uid", peer.UID, "pid", peer.PID, "err", err)
-		control.Answer(c, control.Reply{Error: err.Error()})
-		return
+		answer <- err
+		return answer
 	}
+	l.succession.await(c, req)
 	l.log.Info("operator", "verb", req.Verb, "uid", peer.UID, "pid", peer.PID)
-	cause := fmt.Sprintf("operator uid=%d", peer.UID)
-	answer := make(chan error, 1)
+	l.post(l.wish(req, fmt.Sprintf("operator uid=%d", peer.UID), answer))
+	return answer
+}
+
+// wish is the event of a request.
+func (l *loop) wish(req control.Request, cause string, answer chan<- error) event {
 	reply := func(err error) { answer <- err }
-	switch req.Verb {
-	case control.VerbStop:
-		mode := stopDrain
-		if req.Quick {
-			mode = stopQuick
-		}
-		l.post(evStop{mode, cause})
+	if req.Begin {
 		answer <- nil
-	case control.VerbReload, control.VerbUpgrade:
-		if req.Begin {
-			answer <- nil
-			reply = nil
-		}
-		if req.Verb == control.VerbReload {
-			l.post(evReload{cause: cause, reply: reply})
-			break
-		}
-		if !req.Begin {
-			defer l.succession.await(c)() // the new program answers
-		}
-		l.post(evUpgrade{cause, reply})
-	case control.VerbScale:
-		l.post(evScale{n: req.N, relative: req.Delta, cause: cause, reply: reply})
-	case control.VerbReopen:
-		l.post(evReopen{cause, reply})
+		reply = nil
 	}
+	switch req.Verb {
+	case control.VerbReload:
+		return evReload{cause: cause, reply: reply}
+	case control.VerbUpgrade:
+		return evUpgrade{cause, reply} // the new program answers, unless it fails
+	case control.VerbScale:
+		return evScale{n: req.N, relative: req.Delta, cause: cause, reply: reply}
+	case control.VerbReopen:
+		return evReopen{cause, reply}
+	}
+	answer <- nil
+	if req.Quick {
+		return evStop{stopQuick, cause}
+	}
+	return evStop{stopDrain, cause}
+}
+
+func (l *loop) serveOperator(c *net.UnixConn) { l.answerOperator(c, l.receiveOperator(c)) }
+
+// answerOperator tells an operator how it went, and closes the connection.
+func (l *loop) answerOperator(c *net.UnixConn, answer <-chan error) {
+	defer c.Close()
+	defer l.succession.answered(c)
 	// Who gives up waiting makes room for others.
 	left := make(chan struct{})
 	go func() {
@@ -233,6 +304,7 @@ func (l *loop) serveOperator(c *net.UnixConn) {
 		c.Read(make([]byte, 1))
 		close(left)
 	}()
+	var err error
 	select {
 	case err = <-answer:
 	case <-left:

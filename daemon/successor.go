@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/inherit"
 )
 
@@ -26,13 +28,18 @@ type succession struct {
 	program *program // that has passed its trial
 	cause   string
 	frozen  bool // the gate is closed
+	since   time.Time
+	over    chan struct{} // closed when it has come to nothing
 
 	mu      sync.Mutex
-	waiting map[*net.UnixConn]bool // operators who are told by the new program
+	waiting map[*net.UnixConn]control.Request // operators who have no answer yet; without a verb: have not been read
 }
 
 // quietEvery is how often it is looked whether everything has come to rest.
 const quietEvery = time.Millisecond
+
+// restTime is how long the gate may be closed and there is still something to be done.
+const restTime = time.Second
 
 // flushPatience bounds what is waited for the logs, and so for how long nobody listens to children, if a disk is slow.
 const flushPatience = time.Second
@@ -47,6 +54,8 @@ func (l *loop) tryUpgrade(cause string) {
 	}
 	go func() {
 		defer state.Close()
+		runtime.LockOSThread() // see startTrial
+		defer runtime.UnlockOSThread()
 		prog, err := l.pinProgram(false)
 		if err == nil {
 			if err = l.examine(prog, func() (*trial, error) { return l.startTrial(prog, state) }); err != nil {
@@ -58,9 +67,24 @@ func (l *loop) tryUpgrade(cause string) {
 	}()
 }
 
-// freeze closes the gate, as soon as those who are inside are through.
+// busy reports whether hooks run, or are to, or something is being ended.
+func (l *loop) busy() bool { return l.hooks.pending.Load() != 0 || l.undertaker.pending.Load() != 0 }
+
+// freeze closes the gate when hooks have returned and those who are inside are through.
 func (l *loop) freeze() {
+	over := make(chan struct{})
+	l.succession.over = over
 	go func() {
+		// A hook may take its time, and nobody listens to children while the gate is closed.
+		for t := time.Tick(quietEvery); l.busy(); {
+			select {
+			case <-t:
+			case <-over:
+				return
+			case <-l.done:
+				return
+			}
+		}
 		l.gate.Lock()
 		l.post(evFrozen{})
 	}()
@@ -69,6 +93,10 @@ func (l *loop) freeze() {
 // thaw opens the gate again, and forgets the program that was to take over.
 func (l *loop) thaw() {
 	s := &l.succession
+	if s.over != nil {
+		close(s.over)
+		s.over = nil
+	}
 	if s.frozen {
 		s.frozen = false
 		l.gate.Unlock()
@@ -81,12 +109,18 @@ func (l *loop) thaw() {
 
 // quiet reports whether nothing is under way that would be lost.
 func (l *loop) quiet() bool {
-	return len(l.later) == 0 && len(l.events) == 0 && len(l.signals) == 0 && l.hooks.pending.Load() == 0 && l.undertaker.pending.Load() == 0
+	return len(l.later) == 0 && len(l.events) == 0 && len(l.signals) == 0 && !l.busy()
 }
 
 // succeed executes the new program if everything has come to rest. It returns only if that has not, or cannot be done.
 func (l *loop) succeed() {
-	if !l.succession.frozen || !l.quiet() {
+	if !l.succession.frozen {
+		return
+	}
+	if !l.quiet() {
+		if time.Since(l.succession.since) > restTime {
+			l.later = append(l.later, evNotReplaced{errNoRest})
+		}
 		return
 	}
 	// From here until the new program listens to signals, one that asks for something is lost, and must not end it; one that
@@ -100,11 +134,13 @@ func (l *loop) succeed() {
 	}
 	err := l.execute()
 	l.hearSignals()
+	l.service.phase = servicePhase{word: reloadingWord} // of which the end is to be told
 	l.later = append(l.later, evNotReplaced{fmt.Errorf("the new program cannot be executed: %w", err)})
 }
 
 // execute hands over. It returns only with an error, and has undone everything then.
 func (l *loop) execute() error {
+	// Before anything that cannot be taken back, and again as the last step.
 	ctx, cancel := context.WithTimeout(context.Background(), flushPatience)
 	defer cancel()
 	if err := l.flushLogs(ctx); err != nil {
@@ -117,6 +153,9 @@ func (l *loop) execute() error {
 	}
 	defer state.Close()
 	kept := append(h.descriptors(), int(state.Fd()))
+	// No program that a hook has left a goroutine to start inherits them.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	defer func() {
 		for _, fd := range kept {
 			unix.CloseOnExec(fd)
@@ -134,6 +173,9 @@ func (l *loop) execute() error {
 	claim := inherit.Claim{Role: inherit.Successor, State: int(state.Fd())}
 	env := append(l.inherited[:len(l.inherited):len(l.inherited)], claim.Environ())
 	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		if err := l.flushLogs(ctx); err != nil {
+			return err
+		}
 		err := syscall.Exec(procFD(l.succession.program.fd), os.Args, env)
 		if !errors.Is(err, syscall.ETXTBSY) || time.Since(begun) > busyText {
 			return os.NewSyscallError("execve", err)
@@ -164,7 +206,7 @@ func (l *loop) handover() *handover {
 	}
 	for _, ln := range l.listeners {
 		h.Listeners = append(h.Listeners, handedListener{
-			ln.fd, ln.asked[0], ln.asked[1], ln.network, ln.addr, ln.port, ln.path, ln.dev, ln.ino, ln.lent,
+			ln.fd, ln.asked[0], ln.asked[1], ln.network, ln.addr, ln.port, ln.path, ln.dev, ln.ino, ln.lent, ln.stored,
 		})
 	}
 	for g, prog := range l.programs {
@@ -181,9 +223,7 @@ func (l *loop) handover() *handover {
 			c.Leaf = proc.leaf.Path()
 		}
 		c.Ready, c.Failed, c.Tail = proc.words.tell()
-		if h.InUse == 0 || proc.proto < h.InUse {
-			h.InUse = proc.proto
-		}
+		h.use(proc.proto)
 		h.Children = append(h.Children, c)
 	}
 	if l.succession.frozen {
@@ -195,25 +235,27 @@ func (l *loop) handover() *handover {
 	}
 	l.succession.mu.Lock()
 	defer l.succession.mu.Unlock()
-	for c := range l.succession.waiting {
-		h.Waiting = append(h.Waiting, fdOf(c))
+	for c, req := range l.succession.waiting {
+		h.Waiting = append(h.Waiting, handedOperator{fdOf(c), req})
 	}
 	return h
 }
 
-// await keeps an operator's connection for the new program to answer on, until the returned function is called.
-func (s *succession) await(c *net.UnixConn) (forget func()) {
+// await keeps an operator's connection, and what he has asked for, for the new program to answer on.
+func (s *succession) await(c *net.UnixConn, req control.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.waiting == nil {
-		s.waiting = map[*net.UnixConn]bool{}
+		s.waiting = map[*net.UnixConn]control.Request{}
 	}
-	s.waiting[c] = true
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.waiting, c)
-	}
+	s.waiting[c] = req
+}
+
+// answered forgets an operator.
+func (s *succession) answered(c *net.UnixConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.waiting, c)
 }
 
 // nameSelf gives a parent that was executed through a descriptor the name that it would have else (proc(5),

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,11 +28,15 @@ const maxAnswer = 64 << 10
 // runTrial is the life of a program on trial: it has come as far as Run, says whether it could go on, and goes.
 func runTrial(cfg Config, claim inherit.Claim) {
 	a := answer{Speaks: inherit.Spoken}
+	p := &Parent{asked: cfg.MaxChildren != 0}
 	err := cfg.complete()
 	if err == nil && claim.State != 0 {
-		var h *handover
-		if h, err = readHandover(claim.State); err == nil {
-			err = h.check(&cfg)
+		err = cfg.allowed()
+	}
+	if err == nil && claim.State != 0 {
+		if p.handed, err = readHandover(claim.State); err == nil {
+			p.cfg = cfg
+			_, err = p.settle()
 		}
 	}
 	if err != nil {
@@ -79,7 +82,8 @@ func (p *Parent) startTrial(prog *program, state *os.File) (_ *trial, err error)
 	files := []uintptr{uintptr(p.null), theirs[1].Fd(), theirs[1].Fd(), inherit.AnswerFD: theirs[0].Fd()}
 	env, dir := p.environ, p.startDir
 	pidfd := -1
-	attr := &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd}
+	// One that hangs ends with this parent: with this thread, to which the caller is locked.
+	attr := &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd, Pdeathsig: unix.SIGKILL}
 	switch {
 	case state != nil:
 		claim.State, env = inherit.StateFD, p.inherited
@@ -111,10 +115,19 @@ func (t *trial) verdict(within time.Duration) (answer, error) {
 		b, _ := io.ReadAll(io.LimitReader(t.output, logs.MaxLine))
 		printed <- strings.TrimRight(string(b), "\n")
 	}()
-	b, err := io.ReadAll(io.LimitReader(t.answer, maxAnswer))
-	// It exits when it has answered; what it has started goes with it.
+	// It exits when it has answered; what it has started goes with it, but for what has left its process group, which may hold
+	// the pipes.
+	exited := make(chan struct{})
+	go func() {
+		for unix.Waitid(unix.P_PID, t.pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+		}
+		t.answer.SetReadDeadline(time.Now().Add(lastWords))
+		close(exited)
+	}()
+	var a answer
+	err := json.NewDecoder(io.LimitReader(t.answer, maxAnswer)).Decode(&a)
+	<-exited
 	var ws syscall.WaitStatus
-	unix.Waitid(unix.P_PID, t.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 	inTime := late.Stop()
 	unix.Kill(-t.pid, unix.SIGKILL)
 	for {
@@ -122,14 +135,10 @@ func (t *trial) verdict(within time.Duration) (answer, error) {
 			break
 		}
 	}
-	var a answer
-	if err == nil {
-		err = json.Unmarshal(bytes.TrimSpace(b), &a)
-	}
 	if err == nil {
 		return a, nil
 	}
-	how := describe(ws)
+	how := describe(ws) + " without an answer"
 	if !inTime {
 		how = fmt.Sprintf("no answer within %v", within)
 	}

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -29,7 +28,10 @@ type upgrade struct {
 // upgradeTime is how long the parent tries to come to rest for an upgrade. Only a hook that takes its time can need as much.
 const upgradeTime = 10 * time.Second
 
-// upgrade begins the replacement of the parent's program. Wishes that come meanwhile are the same wish.
+// errNoRest is why an upgrade fails for which there is never a good moment.
+var errNoRest = errors.New("the parent does not come to rest: a hook takes its time")
+
+// askUpgrade begins the replacement of the parent's program. Wishes that come meanwhile are the same wish.
 func (p *pool) askUpgrade(ev evUpgrade) {
 	switch {
 	case p.stopping != stopNot:
@@ -57,7 +59,7 @@ func (p *pool) upgradeOn() {
 		p.do(actFreeze{})
 	}
 	if u.stage >= upgradeHolding && !p.now.Before(u.deadline) {
-		p.upgradeOver(fmt.Errorf("the parent does not come to rest within %v: a hook takes its time", upgradeTime))
+		p.upgradeOver(errNoRest)
 	}
 }
 
@@ -105,6 +107,17 @@ func (p *pool) noteUpgrade(cause string, err error) {
 func (p *pool) resume(ev evResume) {
 	p.log(slog.LevelInfo, nil, "upgraded", "cause", ev.cause, "children", len(p.members), "generation", p.generation)
 	p.noteUpgrade(ev.cause, nil)
+	p.forgive(ev.gap)
+	for _, f := range ev.reloads {
+		if p.next == nil { // it had come to its end before
+			p.reply(f, nil)
+			continue
+		}
+		p.next.reply = both(p.next.reply, f)
+	}
+	for _, f := range ev.scales {
+		p.scaling = append(p.scaling, evScale{reply: f})
+	}
 	for _, m := range p.inOrder(0, phaseKilling) {
 		p.do(actKill{m.who})
 	}

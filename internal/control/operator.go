@@ -41,10 +41,10 @@ type Reply struct {
 	Error string `json:"error,omitempty"` // what went wrong
 }
 
-const (
-	maxRequest  = 64 << 10
-	requestTime = 5 * time.Second
-)
+const maxRequest = 64 << 10
+
+// RequestTime is how long an operator may take for his request.
+const RequestTime = 5 * time.Second
 
 // maxSocketPath is the longest path that fits into a sockaddr_un, unix(7).
 const maxSocketPath = 107
@@ -136,7 +136,7 @@ func Receive(c *net.UnixConn) (Request, Peer, error) {
 	if p.UID != 0 && p.UID != os.Geteuid() {
 		return Request{}, p, fmt.Errorf("user %d may not steer this daemon", p.UID)
 	}
-	c.SetReadDeadline(time.Now().Add(requestTime))
+	c.SetReadDeadline(time.Now().Add(RequestTime))
 	line, err := bufio.NewReaderSize(c, maxRequest).ReadSlice('\n')
 	if err != nil {
 		return Request{}, p, fmt.Errorf("reading a request: %w", err)
@@ -156,7 +156,7 @@ func Receive(c *net.UnixConn) (Request, Peer, error) {
 // escape every byte of them.
 func Answer(c *net.UnixConn, r Reply) error {
 	r.Text, r.Error = cut(r.Text), cut(r.Error)
-	c.SetWriteDeadline(time.Now().Add(requestTime))
+	c.SetWriteDeadline(time.Now().Add(RequestTime))
 	return json.NewEncoder(c).Encode(r)
 }
 

@@ -133,7 +133,7 @@ func TestGarbage(t *testing.T) {
 		if g := <-received; g.err == nil {
 			t.Errorf("%.100q: received %+v", c.text, g)
 		}
-		if d := time.Since(begun); d >= requestTime {
+		if d := time.Since(begun); d >= RequestTime {
 			t.Errorf("%.100q: answered after %v: it was the time that ran out", c.text, d)
 		}
 	}
@@ -160,17 +160,17 @@ func TestSlow(t *testing.T) {
 	begun := time.Now()
 	go func() {
 		defer slow.Close()
-		for time.Since(begun) < 3*requestTime {
+		for time.Since(begun) < 3*RequestTime {
 			if _, err := io.WriteString(slow.c, " "); err != nil {
 				return
 			}
-			time.Sleep(requestTime / 50)
+			time.Sleep(RequestTime / 50)
 		}
 	}()
 	for range 2 {
 		g := <-received
-		if d := time.Since(begun); !errors.Is(g.err, os.ErrDeadlineExceeded) || d < requestTime*9/10 || d > 2*requestTime {
-			t.Errorf("after %v: %+v, want the end of its time after %v", d, g, requestTime)
+		if d := time.Since(begun); !errors.Is(g.err, os.ErrDeadlineExceeded) || d < RequestTime*9/10 || d > 2*RequestTime {
+			t.Errorf("after %v: %+v, want the end of its time after %v", d, g, RequestTime)
 		}
 	}
 }
