@@ -125,7 +125,8 @@ func TestTermRightAfterSpawn(t *testing.T) {
 		var pid int
 		if err := eventually(patience, func() error {
 			for _, c := range childPIDs(d.pid) {
-				if c != first {
+				// Not the program on trial, before each reload.
+				if env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", c)); c != first && bytes.Contains(env, []byte("\x00BROOD=child:")) {
 					pid = c
 					return nil
 				}

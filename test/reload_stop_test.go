@@ -27,14 +27,15 @@ func TestStopWhileReloading(t *testing.T) {
 	const starting = 1 // phase
 	for _, stage := range []struct {
 		name   string
+		soak   string
 		defect string
 		come   func(board *board, now map[uint64]map[uint64]int) bool // children by generation and phase
 	}{
-		{"candidate", "", func(_ *board, now map[uint64]map[uint64]int) bool { return now[2][starting] == 1 }},
-		{"soak", "", func(_ *board, now map[uint64]map[uint64]int) bool { return now[2][phaseServing] == 1 }},
-		{"steps", "", func(_ *board, now map[uint64]map[uint64]int) bool { return now[2][phaseServing] == 3 }},
-		{"settling", "", func(b *board, _ map[uint64]map[uint64]int) bool { return b.generation() == 2 }},
-		{"way back", "dies-500ms", nil},
+		{"candidate", "600ms", "", func(_ *board, now map[uint64]map[uint64]int) bool { return now[2][starting] == 1 }},
+		{"soak", "600ms", "", func(_ *board, now map[uint64]map[uint64]int) bool { return now[2][phaseServing] == 1 }},
+		{"steps", "600ms", "", func(_ *board, now map[uint64]map[uint64]int) bool { return now[2][phaseServing] == 3 }},
+		{"settling", "30s", "", func(b *board, _ map[uint64]map[uint64]int) bool { return b.generation() == 2 }},
+		{"way back", "600ms", "dies-500ms", nil},
 	} {
 		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 			t.Run(fmt.Sprint(stage.name, sig), func(t *testing.T) {
@@ -45,7 +46,7 @@ func TestStopWhileReloading(t *testing.T) {
 					t.Fatal(err)
 				}
 				// These children take 300 ms to start.
-				d, err := s.serve([]string{"BROOD_SOAK=600ms", "BROOD_AUTO_RELOAD_WHEN=never"}, path, "-prefork", "4", "-break", "init-slow")
+				d, err := s.serve([]string{"BROOD_SOAK=" + stage.soak, "BROOD_AUTO_RELOAD_WHEN=never"}, path, "-prefork", "4", "-break", "init-slow")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -60,9 +61,11 @@ func TestStopWhileReloading(t *testing.T) {
 					t.Fatal(err)
 				}
 				told := "the daemon is stopping: signal " + map[syscall.Signal]string{syscall.SIGTERM: "SIGTERM", syscall.SIGINT: "SIGINT"}[sig]
-				if stage.come == nil {
-					// Its first child does a job, the others follow, and then they die.
+				if stage.name == "settling" || stage.come == nil {
+					// Its first child does a job, and the others follow before its probation is over.
 					s.load = startLoad(d.addr + "/")
+				}
+				if stage.come == nil {
 					err, told = cmd.Wait(), "child died right after it was ready"
 				} else if werr := eventually(patience, func() error {
 					now := map[uint64]map[uint64]int{1: {}, 2: {}}
