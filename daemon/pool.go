@@ -130,12 +130,12 @@ type pool struct {
 }
 
 func newPool(l limits) *pool {
-	p := &pool{limits: l, members: map[int]*member{}, prints: map[uint64]string{}, retreats: map[uint64]string{}, booting: true, floor: l.prefork}
+	p := &pool{limits: l, members: map[int]*member{}, prints: map[uint64]string{}, retreats: map[uint64]string{}, booting: true, floor: l.firstFloor()}
 	p.deaths = ration{most: float64(max(deathsAtOnce, 2*l.maxChildren)), rate: deathRate, least: -deathRate * backoffMax.Seconds()}
 	p.failed = ration{most: failuresAtOnce, rate: failureRate, least: -failureRate * backoffMax.Seconds()}
 	p.lines = ration{most: linesAtOnce, rate: lineRate}
 	if l.mode == OnDemand {
-		p.floor, p.minSpare = 0, 0
+		p.minSpare = 0
 	}
 	p.target = p.floor
 	return p

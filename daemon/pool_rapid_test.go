@@ -29,7 +29,7 @@ func TestPoolInvariants(t *testing.T) {
 	for _, what := range []string{
 		"up", "reload done", "reload failed, the old children go on", "new generation serves", "evicting child", "reload not needed", "growing", "killing child",
 		"child died", "child failed to start", "dequeue child failed", "job killed", "client has left", "degraded", "stalled", "hung",
-		"dequeue", "scale", "refused to leave",
+		"dequeue", "scale", "refused to leave", "upgraded", "upgrade failed, the parent goes on as it was",
 	} {
 		if seen[what] == 0 {
 			t.Errorf("in none of the histories: %s", what)
@@ -160,6 +160,27 @@ func history(t *rapid.T, seen map[string]int) {
 			asked++
 			w.step(evReload{cause: "test", auto: rapid.Bool().Draw(t, "auto"), reply: func(error) { answered++ }})
 		},
+		"upgrade": func(t *rapid.T) {
+			asked++
+			w.step(evUpgrade{cause: "test", reply: func(error) { answered++ }})
+		},
+		"the successor has been tried": func(t *rapid.T) {
+			if w.p.upgrade != nil && w.p.upgrade.stage == upgradeTrying {
+				w.step(evTried{err: rapid.SampledFrom([]error{nil, nil, errors.New("unfit")}).Draw(t, "verdict")})
+			}
+		},
+		"the parent is replaced": func(t *rapid.T) {
+			if w.frozenGate && !slices.ContainsFunc(w.queue, ofParent) {
+				w.succeed(
+					rapid.SampledFrom([]time.Duration{time.Millisecond, time.Minute}).Draw(t, "gap"),
+					rapid.SampledFrom([]time.Duration{0, -time.Hour, 366 * 24 * time.Hour}).Draw(t, "jump"))
+			}
+		},
+		"it cannot be replaced": func(t *rapid.T) {
+			if w.frozenGate {
+				w.step(evNotReplaced{errors.New("exec format error")})
+			}
+		},
 		"time passes": func(t *rapid.T) {
 			w.now = w.now.Add(rapid.SampledFrom([]time.Duration{
 				time.Millisecond, time.Second, 3 * time.Second, time.Minute, time.Hour, 366 * 24 * time.Hour,
@@ -218,6 +239,15 @@ func history(t *rapid.T, seen map[string]int) {
 		seen["up"]++
 	}
 	seen["refused to leave"] += w.refused
+}
+
+// ofParent reports whether an event is one of the parent's own, which it would not leave to its successor.
+func ofParent(ev event) bool {
+	switch ev.(type) {
+	case evSpawned, evPinned:
+		return true
+	}
+	return false
 }
 
 func someone(t *rapid.T, w *world) (who, bool) {

@@ -17,7 +17,7 @@ type savedPool struct {
 	Prints     map[uint64]string `json:"prints"`
 	Bad        string            `json:"bad,omitempty"`
 	Next       *savedWish        `json:"next,omitempty"`
-	Prefork    int               `json:"prefork"`
+	FirstFloor int               `json:"first_floor"`
 	Floor      int               `json:"floor"`
 	Target     int               `json:"target"`
 	RolledAt   time.Duration     `json:"rolled_at,omitempty"`
@@ -105,7 +105,7 @@ func (w watchmaker) load(d time.Duration) time.Time {
 func (p *pool) save(w watchmaker) savedPool {
 	s := savedPool{
 		Life: p.life, Generation: p.generation, Newest: p.newest, Prints: maps.Clone(p.prints), Bad: p.bad,
-		Prefork: p.prefork, Floor: p.floor, Target: p.target, RolledAt: w.save(p.rolledAt), Vacant: slices.Clone(p.vacant),
+		FirstFloor: p.firstFloor(), Floor: p.floor, Target: p.target, RolledAt: w.save(p.rolledAt), Vacant: slices.Clone(p.vacant),
 		Dequeue: savedDequeue{w.save(p.dequeue.next), p.dequeue.owed, p.dequeue.failures},
 		Trouble: p.trouble, Status: p.status,
 	}
@@ -159,8 +159,8 @@ func (p *pool) load(s savedPool, w watchmaker) {
 	if s.Next != nil {
 		p.next = &evReload{cause: s.Next.Cause, auto: s.Next.Auto}
 	}
-	if s.Floor != s.Prefork && p.mode != OnDemand {
-		p.floor = min(max(s.Floor, 1), p.maxChildren)
+	if s.Floor != s.FirstFloor {
+		p.floor = min(max(s.Floor, p.leastFloor()), p.maxChildren)
 	}
 	p.target = min(max(s.Target, p.floor), p.maxChildren)
 	if p.mode == Static {

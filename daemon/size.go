@@ -164,16 +164,24 @@ func (p *pool) answered(ev evAnswered) {
 	p.setPhase(m, scoreboard.PhaseDraining, p.now.Add(p.drainTimeout))
 }
 
+// firstFloor is the number of children that a pool does not go below if nobody says otherwise.
+func (l *limits) firstFloor() int {
+	if l.mode == OnDemand {
+		return 0
+	}
+	return l.prefork
+}
+
+// leastFloor is how far down somebody may move it.
+func (l *limits) leastFloor() int { return min(1, l.firstFloor()) }
+
 // scale moves the floor: the number of children that the pool does not go below, and has at once.
 func (p *pool) scale(ev evScale) {
 	to := ev.n
 	if ev.relative {
 		to += p.floor
 	}
-	least := 1
-	if p.mode == OnDemand {
-		least = 0
-	}
+	least := p.leastFloor()
 	switch {
 	case p.stopping != stopNot:
 		p.reply(ev.reply, errors.New("the daemon is stopping"))
