@@ -40,8 +40,8 @@ func footprintOf(pid int) (f footprint, err error) {
 
 // What may be more after the last reload than after the tenth. A thread is made whenever all others happen to be in the
 // kernel, and kept: how many there are is a matter of luck, but not of the number of reloads. The heap breathes by the same
-// again before it is collected, and race detection takes a shadow of it; ten goroutines or ten buffers lost in each of
-// a thousand reloads would be far more.
+// again before it is collected; ten goroutines or ten buffers lost in each of a thousand reloads would be far more. Race
+// detection keeps a shadow of all memory that was ever touched, so nothing is learnt from it then.
 const (
 	moreThreads   = 6
 	moreAnonymous = 6 << 10 // KiB
@@ -89,7 +89,7 @@ func TestThousandReloads(t *testing.T) {
 		if f.threads > first.threads+moreThreads {
 			errs = append(errs, errors.New("it has more threads"))
 		}
-		if f.anonymous > first.anonymous+moreAnonymous {
+		if f.anonymous > first.anonymous+moreAnonymous && !raceEnabled {
 			errs = append(errs, errors.New("it has more memory"))
 		}
 		return errors.Join(errs...)
