@@ -50,7 +50,6 @@ type Child struct {
 	claims    atomic.Int32  // jobs without a connection that wait for a token
 	accepts   atomic.Int32  // goroutines that accept, or wait until they may
 	accepted  atomic.Bool   // the main loop lives on connections
-	isReady   atomic.Bool   // and the parent has been told so
 	cgroup    string        // of this child alone; empty: it has none
 	ready     sync.Once
 	pausing   sync.Mutex
@@ -58,6 +57,7 @@ type Child struct {
 	mu         sync.Mutex
 	settled    *sync.Cond // mu; a revocation has been cleared, or the parent has died
 	idle       *sync.Cond // mu; a job has ended
+	isReady    bool       // and the parent is told so
 	jobs       map[uint64]*Job
 	finishing  int // jobs, including those that are just being ended
 	serial     uint64
@@ -197,10 +197,10 @@ func (c *Child) catchSignals() {
 	signal.Notify(term, unix.SIGTERM)
 	<-term
 	signal.Reset(unix.SIGTERM)
-	if !c.isReady.Load() {
+	c.ifUnready(func() {
 		unix.Kill(os.Getpid(), unix.SIGTERM)
-		return
-	}
+		select {}
+	})
 	c.tell(control.Message{Kind: control.Spent, Text: "was sent SIGTERM"})
 	c.drain(fmt.Errorf("%w: signal SIGTERM", ErrDraining))
 }
@@ -274,10 +274,12 @@ func (c *Child) listen() {
 		}
 		switch m.Kind {
 		case control.Drain:
+			c.ifUnready(func() { os.Exit(exitFine) })
 			c.drain(fmt.Errorf("%w: %s", ErrDraining, m.Text))
 		case control.Leave:
 			c.leave()
 		case control.Quit:
+			c.ifUnready(func() { os.Exit(exitFine) })
 			c.drain(fmt.Errorf("%w: %s", ErrStopping, m.Text))
 			c.evict(ErrStopping, m.Within)
 		case control.Evict:
@@ -334,14 +336,23 @@ func (c *Child) LingerTimeout() time.Duration { return c.cfg.LingerTimeout }
 // loop that waits for work in another way.
 func (c *Child) Ready() {
 	c.ready.Do(func() {
-		c.isReady.Store(true)
 		c.mu.Lock()
+		c.isReady = true
 		if len(c.jobs) == 0 {
 			c.board.SetState(c.rest(), time.Now())
 		}
 		c.mu.Unlock()
 		c.tell(control.Message{Kind: control.Ready})
 	})
+}
+
+// ifUnready calls end, which ends the process, if this child cannot take work yet; nor will it meanwhile.
+func (c *Child) ifUnready(end func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.isReady {
+		end()
+	}
 }
 
 // accessWait is how long a line for the access log may wait for room in the pipe.

@@ -51,7 +51,17 @@ func (p *pool) setPhase(m *member, ph phase, deadline time.Time) {
 
 func (p *pool) ready(w who) {
 	m := p.find(w)
-	if m == nil || m.phase != scoreboard.PhaseStarting || m.pid == 0 {
+	switch {
+	case m == nil || m.pid == 0:
+		return
+	case m.phase == scoreboard.PhaseDraining && m.readyAt == never:
+		m.readyAt, m.idleSince, m.sign, m.evicted = p.now, p.now, p.now, p.stopping == stopQuick
+		m.deadline = never
+		if p.stopping == stopNot && p.drainTimeout > 0 {
+			m.deadline = p.now.Add(p.drainTimeout)
+		}
+		return
+	case m.phase != scoreboard.PhaseStarting:
 		return
 	}
 	p.setPhase(m, scoreboard.PhaseServing, never)
@@ -131,6 +141,20 @@ func (p *pool) kill(m *member, why string) {
 	if r := p.roll; r != nil && r.stage == rollSoak && r.generation == m.generation && !served && p.stopping == stopNot {
 		p.rollFailed(m, "", fmt.Errorf("child %s", why))
 	}
+}
+
+// dismissTime is what a child has to leave that has not come up.
+const dismissTime = time.Second
+
+// dismiss ends a child that has not said yet that it is ready. It may be about to say so, and have work already: then it
+// finishes that.
+func (p *pool) dismiss(m *member, why string) {
+	if m.pid == 0 {
+		p.kill(m, why)
+		return
+	}
+	p.drain(m, why, dismissTime)
+	m.evicted = true // the end of that time is its end
 }
 
 func (p *pool) remove(m *member) {
@@ -263,8 +287,10 @@ func (p *pool) stop(ev evStop) {
 	}
 	for _, m := range p.inOrder(0, scoreboard.PhaseStarting, scoreboard.PhaseServing, scoreboard.PhaseDraining) {
 		switch {
-		case ev.mode == stopKill || m.phase == scoreboard.PhaseStarting:
+		case ev.mode == stopKill:
 			p.kill(m, ev.cause)
+		case m.phase == scoreboard.PhaseStarting:
+			p.dismiss(m, ev.cause)
 		case ev.mode == stopQuick:
 			m.end, m.evicted = ev.cause, true
 			p.setPhase(m, scoreboard.PhaseDraining, never)

@@ -264,7 +264,7 @@ func (p *pool) rollOver(err error) {
 		why = "reload given up: " + err.Error()
 	}
 	for _, m := range p.inOrder(leaving, scoreboard.PhaseStarting) {
-		p.kill(m, why)
+		p.dismiss(m, why)
 	}
 	if err != nil && r.stage >= rollRest {
 		p.retreats[leaving] = why

@@ -39,6 +39,16 @@ func TestTransitions(t *testing.T) {
 	stop := func(m stopMode) func(*world, who) []event {
 		return one(func(who) event { return evStop{m, "test"} })
 	}
+	dismissed := func(first ...func(x who) event) func(*world, who) []event {
+		return func(w *world, x who) []event {
+			w.step(evStop{stopDrain, "test"})
+			for _, f := range first {
+				w.step(f(x))
+			}
+			w.now = w.now.Add(dismissTime)
+			return []event{evTick{}}
+		}
+	}
 	overtime := one(func(x who) event { return evOvertime{x, 7} })
 	overdue := func(x who) []event { return []event{evOverdue{x, 7}} }
 	for _, tt := range []struct {
@@ -53,7 +63,10 @@ func TestTransitions(t *testing.T) {
 		{phaseStarting, "cannot be started", one(func(x who) event { return evSpawnFailed{x, errors.New("EAGAIN")} }), scoreboard.PhaseFree, "free, birth"},
 		{phaseStarting, "takes too long", wait(10 * time.Second), scoreboard.PhaseKilling, "phase killing, kill"},
 		{phaseStarting, "is spent, which cannot be", one(func(x who) event { return evSpent{x, "test"} }), phaseStarting, ""},
-		{phaseStarting, "the daemon stops", stop(stopDrain), scoreboard.PhaseKilling, "phase killing, kill"},
+		{phaseStarting, "the daemon stops", stop(stopDrain), scoreboard.PhaseDraining, "phase draining, tell D"},
+		{phaseStarting, "the daemon stops, does not obey", dismissed(), scoreboard.PhaseKilling, "phase killing, kill"},
+		{phaseStarting, "the daemon stops, was ready before it knew", dismissed(func(x who) event { return evReady{x} }),
+			scoreboard.PhaseDraining, ""},
 
 		{phaseServing, "is ready, again", one(func(x who) event { return evReady{x} }), phaseServing, ""},
 		{phaseServing, "is killed from outside", exit("signal: killed"), scoreboard.PhaseFree, "free, birth"},
