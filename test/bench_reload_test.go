@@ -31,15 +31,7 @@ func BenchmarkReload(b *testing.B) { // B23
 func reloads(b *testing.B, children int) {
 	m := openBench(b)
 	r := &reloading{bench: m, children: children, ln: m.listener(), program: filepath.Join(m.dir, "prog")}
-	for _, build := range []string{"A", "B"} {
-		path := filepath.Join(root, "bench-"+build)
-		if !exists(path) {
-			if err := goBuild(path, "-X main.build="+build, "./test/daemons/bench"); err != nil {
-				b.Fatal(err)
-			}
-		}
-		r.builds = append(r.builds, path)
-	}
+	r.build()
 	var all []arrival
 	var periods []period
 	for b.Loop() {
@@ -83,13 +75,28 @@ type reloading struct {
 // A period is a part of the benchmark in which something is done, or nothing.
 type period struct {
 	begun, end time.Time
-	reload     bool
+	reload     bool // or an upgrade
 }
 
-func (r *reloading) period(what func() bool) period {
+// build builds the two programs that take turns.
+func (r *reloading) build() {
+	for _, build := range []string{"A", "B"} {
+		path := filepath.Join(root, "bench-"+build)
+		if !exists(path) {
+			if err := goBuild(path, "-X main.build="+build, "./test/daemons/bench"); err != nil {
+				r.b.Fatal(err)
+			}
+		}
+		r.builds = append(r.builds, path)
+	}
+}
+
+func (r *reloading) period(what func() bool) period { return r.lasting(reloadEvery, what) }
+
+func (r *reloading) lasting(d time.Duration, what func() bool) period {
 	p := period{begun: time.Now()}
 	p.reload = what()
-	time.Sleep(time.Until(p.begun.Add(reloadEvery)))
+	time.Sleep(time.Until(p.begun.Add(d)))
 	p.end = time.Now()
 	return p
 }
