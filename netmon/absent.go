@@ -21,9 +21,11 @@ func (m *Monitor) verify() {
 		switch {
 		case err != nil:
 			m.fail(err)
-		case held && (present || e.phase == told):
+		case held && (present || e.phase == told || e.path != ""):
 			// A told one that is absent may only have been left out of this look.
 			// Forgotten, it would be told again; so it stays as long as its socket.
+			// A Unix socket's row stays as long as the socket whatever the client
+			// does, so that one can only have been left out.
 		case held:
 			m.suspects = append(m.suspects, e.inode)
 		case present:
@@ -104,7 +106,7 @@ func (m *Monitor) reportReset(dst []Lost) []Lost {
 		case !held:
 			m.remove(at)
 		case e.phase == left:
-			dst = append(dst, m.tell(e, Closed))
+			dst = append(dst, m.tell(e, e.how))
 		default:
 			dst = append(dst, m.tell(e, Reset))
 		}

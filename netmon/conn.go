@@ -59,6 +59,14 @@ type Conn struct {
 	// "socket:[INODE]" below /proc/PID/fd. Zero only for TIME_WAIT.
 	Inode uint64
 
+	// Cookie names the socket, too, and is never used again while the system is up.
+	// Only a [Diag] knows it; zero in the rows of a [Table].
+	Cookie uint64
+
+	// Device is the interface that the socket is bound to: by SO_BINDTODEVICE, or
+	// because its addresses are link-local. Zero for none, and in the rows of a Table.
+	Device uint32
+
 	// State is the socket's state when the row was printed.
 	State State
 }
@@ -77,7 +85,7 @@ type Filter struct {
 	States States
 }
 
-// Snapshotter is a source of rows: [Table], or another way to ask the kernel.
+// Snapshotter is a source of rows: [Diag], [Table], or another way to ask the kernel.
 type Snapshotter interface {
 	// Snapshot appends the rows that f wants to dst and returns the longer slice.
 	//

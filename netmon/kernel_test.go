@@ -98,7 +98,7 @@ var port80 = []uint16{80}
 
 func lost(pid int, inode uint64, how How) Lost {
 	c := clientConn(inode, CloseWait)
-	return Lost{PID: pid, Local: c.Local, Foreign: c.Remote, Inode: inode, How: how}
+	return Lost{PID: pid, Proto: "tcp", Local: c.Local, Foreign: c.Remote, Inode: inode, How: how}
 }
 
 // expect polls once and compares.

@@ -8,8 +8,9 @@ import (
 // How says in what way a client left. Zero is no way at all.
 type How uint8
 
-// The ways to leave. A [Monitor] reports Closed and Reset; the others cannot be
-// told from these two in the kernel's table, and are for sources that know more.
+// The ways to leave. Of a TCP connection a [Monitor] reports Closed and Reset, as the
+// others cannot be told from these two in the kernel's table; of a Unix socket it
+// reports Closed and HalfClosed. TimedOut is for sources that know more.
 const (
 	// Closed: the client sent FIN and will send no more. It closed the connection,
 	// or, which looks the same, shut down its sending half.
@@ -48,8 +49,15 @@ type Lost struct {
 	// hold it, it is the one that stands first among them.
 	PID int
 
-	// Local is our end of the connection, Foreign the client's.
+	// Proto is "tcp" or "unix".
+	Proto string
+
+	// Local is our end of a TCP connection, Foreign the client's.
 	Local, Foreign netip.AddrPort
+
+	// Path is the name of the listener that a Unix connection came to, as it was given
+	// to [Monitor.WatchUnix]. Its client has no name in most cases.
+	Path string
 
 	// Inode is the socket's, see [Conn]. It tells this connection from a later one
 	// with the same addresses.

@@ -13,7 +13,7 @@ type phase uint8
 
 const (
 	talking phase = iota // neither side has been seen to end it
-	left                 // the client's FIN was seen, and is to be reported
+	left                 // the client has left, which is to be reported
 	ours                 // our side ended it: never to be reported
 	told                 // reported
 )
@@ -23,6 +23,9 @@ type entry struct {
 	inode          uint64
 	local, foreign netip.AddrPort
 
+	path   string // of a Unix socket, and empty for TCP
+	cookie uint64 // of a Unix socket
+
 	// pid holds the socket as descriptor fd. Pid 0: no holder is known. Fd -1: pid
 	// held it, but not where it was last time.
 	pid, fd int
@@ -31,6 +34,7 @@ type entry struct {
 	sure  uint64 // the round in which pid was last found to hold the socket
 	tries uint32 // how often a holder has been sought in vain
 	phase phase
+	how   How // in phases left and told, in what way
 }
 
 // slot is a descriptor of a process.
@@ -46,6 +50,9 @@ type Monitor struct {
 	ports []uint16
 	procs []process
 
+	unix  UnixSnapshotter // nil if no Unix sockets are watched
+	paths []string
+
 	round   uint64
 	entries []entry
 	index   map[uint64]int  // inode to place in entries
@@ -54,6 +61,7 @@ type Monitor struct {
 
 	// Used within one Poll and kept for their memory.
 	rows     []Conn
+	unixRows []UnixConn
 	suspects []uint64 // inodes held by a process, but absent from the table
 	ended    map[[2]netip.AddrPort]bool
 }
@@ -81,15 +89,18 @@ func NewMonitor(fs FS, snap Snapshotter) *Monitor {
 // every port and process that is to be watched still. The connections of one that is
 // missing from a call are not reported by that call; if it comes back they count as
 // new, though of a process (not of a port) it is remembered which were reported.
-// With no ports, or no pids, Poll does not look at all. Neither slice is kept.
+// With no pids Poll does not look at all, and with no ports it looks at Unix sockets
+// only, if they are watched (WatchUnix). Neither slice is kept.
 //
 // A client is found if it closed since the last call, or before the first one, as
 // long as our process has not answered by closing too. It is found if it reset a
 // connection that an earlier call has seen. A client that resets costs a second look
-// at the table within the same call, to be certain.
+// at the table within the same call, to be certain. A client of a Unix socket may be
+// reported twice: as HalfClosed, and when it has closed after that as Closed.
 //
 // With an error the rest of the result still holds. If the table could not be read,
-// nothing has changed, and the next call compares with the one before. If a process
+// nothing has changed, and the next call compares with the one before; if it was the
+// dump of Unix sockets, that holds for these alone. If a process
 // could not be looked into (fs.ErrPermission, or too many open files), its clients
 // are not reported; the error is the first of its kind. A process that has ended is
 // no error, and loses no clients.
@@ -97,17 +108,21 @@ func (m *Monitor) Poll(dst []Lost, ports []uint16, pids []int) ([]Lost, error) {
 	m.err = nil
 	m.setPorts(ports)
 	m.setPIDs(pids)
-	if len(m.ports) == 0 || len(m.procs) == 0 {
+	if len(m.ports) == 0 && m.unix == nil || len(m.procs) == 0 {
 		return dst, nil
 	}
-	rows, err := m.snap.Snapshot(m.rows[:0], Filter{Ports: m.ports, States: watched})
-	if err != nil {
-		return dst, err
+	m.rows = m.rows[:0]
+	if len(m.ports) > 0 {
+		rows, err := m.snap.Snapshot(m.rows, Filter{Ports: m.ports, States: watched})
+		if err != nil {
+			return dst, err
+		}
+		m.rows = rows
 	}
-	m.rows = rows
 	m.round++
 	m.suspects = m.suspects[:0]
-	m.fold(rows)
+	m.fold(m.rows)
+	m.lookUnix()
 	m.verify()
 	m.search()
 	dst = m.reportClosed(dst)
@@ -150,16 +165,16 @@ func (m *Monitor) fold(rows []Conn) {
 		case ourEnd:
 			e.phase = ours
 		case r.State == CloseWait && e.phase == talking:
-			e.phase = left
+			e.phase, e.how = left, Closed
 		}
 	}
 }
 
-// reportClosed reports the clients whose FIN was seen.
+// reportClosed reports the clients that are seen to have left.
 func (m *Monitor) reportClosed(dst []Lost) []Lost {
 	for i := range m.entries {
 		if e := &m.entries[i]; e.phase == left && e.seen == m.round && e.pid != 0 && e.sure == m.round {
-			dst = append(dst, m.tell(e, Closed))
+			dst = append(dst, m.tell(e, e.how))
 		}
 	}
 	return dst
@@ -167,8 +182,12 @@ func (m *Monitor) reportClosed(dst []Lost) []Lost {
 
 // tell makes the report about e and sees to it that there will be no other.
 func (m *Monitor) tell(e *entry, how How) Lost {
-	e.phase = told
-	return Lost{PID: e.pid, Local: e.local, Foreign: e.foreign, Inode: e.inode, How: how}
+	e.phase, e.how = told, how
+	l := Lost{PID: e.pid, Proto: "tcp", Local: e.local, Foreign: e.foreign, Path: e.path, Inode: e.inode, How: how}
+	if e.path != "" {
+		l.Proto = "unix"
+	}
+	return l
 }
 
 // setPorts takes over the ports, and forgets connections to others. Their rows would no
@@ -179,7 +198,7 @@ func (m *Monitor) setPorts(ports []uint16) {
 	}
 	m.ports = append(m.ports[:0], ports...)
 	for i := len(m.entries) - 1; i >= 0; i-- {
-		if !slices.Contains(m.ports, m.entries[i].local.Port()) {
+		if e := &m.entries[i]; e.path == "" && !slices.Contains(m.ports, e.local.Port()) {
 			m.remove(i)
 		}
 	}

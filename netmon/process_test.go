@@ -15,37 +15,38 @@ import (
 
 // Many at once, each once.
 func TestManyClients(t *testing.T) {
-	s := inChild(t)
-	var close, cut, all []net.Conn
-	for i := range 200 {
-		c := s.connect()
-		all = append(all, c)
-		switch i % 3 {
-		case 0:
-			close = append(close, c)
-		case 1:
-			cut = append(cut, c)
+	inChild(t, func(t *testing.T, s *scene) {
+		var close, cut, all []net.Conn
+		for i := range 200 {
+			c := s.connect()
+			all = append(all, c)
+			switch i % 3 {
+			case 0:
+				close = append(close, c)
+			case 1:
+				cut = append(cut, c)
+			}
 		}
-	}
-	s.nothing()
-	for _, c := range close {
-		c.Close()
-	}
-	s.reported(Closed, close...)
-	for _, c := range cut {
-		reset(t, c.(*net.TCPConn))
-	}
-	s.reported(Reset, cut...)
-	if n := len(s.m.entries); n != len(all) {
-		t.Errorf("%d remembered, the child holds %d", n, len(all))
-	}
+		s.nothing()
+		for _, c := range close {
+			c.Close()
+		}
+		s.reported(Closed, close...)
+		for _, c := range cut {
+			reset(t, c.(*net.TCPConn))
+		}
+		s.reported(Reset, cut...)
+		if n := len(s.m.entries); n != len(all) {
+			t.Errorf("%d remembered, the child holds %d", n, len(all))
+		}
+	})
 }
 
 // A process that cannot help, being stopped or another program, is watched all the same.
 func TestProcessThatNeverLooks(t *testing.T) {
 	h := &here{t: t}
 	t.Cleanup(h.closeAll)
-	s := newScene(t, h, ":0", "127.0.0.1")
+	s := newScene(t, h, ":0", "127.0.0.1", nil)
 	a, b := s.connect(), s.connect()
 	cmd := exec.Command("sleep", "600")
 	for _, c := range h.conns {
@@ -81,24 +82,25 @@ func TestProcessThatNeverLooks(t *testing.T) {
 
 // A child that dies loses no clients: its connections are closed from our side.
 func TestChildDies(t *testing.T) {
-	s := inChild(t)
-	a, b := s.connect(), s.connect()
-	s.nothing()
-	cmd := s.host.(*child).cmd
-	cmd.Process.Kill()
-	for _, c := range []net.Conn{a, b} {
-		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
-			t.Fatal(err)
+	inChild(t, func(t *testing.T, s *scene) {
+		a, b := s.connect(), s.connect()
+		s.nothing()
+		cmd := s.host.(*child).cmd
+		cmd.Process.Kill()
+		for _, c := range []net.Conn{a, b} {
+			if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+				t.Fatal(err)
+			}
 		}
-	}
-	s.nothing() // a zombie
-	a.Close()
-	s.nothing()
-	cmd.Wait()
-	s.nothing() // no process at all
-	if n := len(s.m.entries); n != 0 {
-		t.Errorf("%d connections remembered for ever", n)
-	}
+		s.nothing() // a zombie
+		a.Close()
+		s.nothing()
+		cmd.Wait()
+		s.nothing() // no process at all
+		if n := len(s.m.entries); n != 0 {
+			t.Errorf("%d connections remembered for ever", n)
+		}
+	})
 }
 
 // A client whose host is gone says nothing. Keep-alive finds out, and it looks like a
@@ -109,7 +111,7 @@ func TestClientVanishes(t *testing.T) { // B46
 	}
 	h := &here{t: t}
 	t.Cleanup(h.closeAll)
-	s := newScene(t, h, "127.0.0.1:0", "127.0.0.1")
+	s := newScene(t, h, "127.0.0.1:0", "127.0.0.1", newDiag(t))
 	c := s.connect()
 	server := h.conns[0].(*net.TCPConn)
 	if err := server.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 1}); err != nil {
@@ -136,6 +138,7 @@ func TestUnprivileged(t *testing.T) {
 		t.Skip("all the tests are unprivileged")
 	}
 	cmd := exec.Command("/proc/self/exe", "-test.run=^(TestClientCloses|TestClientResets|TestChildDies|TestForbiddenProcess)$")
+	cmd.Env = append(os.Environ(), roleVar+"=nested")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, os.ErrPermission) {
@@ -151,33 +154,35 @@ func TestForbiddenProcess(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Skip("nothing is forbidden to root")
 	}
-	s := inChild(t)
-	c := s.connect()
-	c.Close()
-	s.becomes(c, CloseWait)
-	if _, err := s.m.Poll(nil, s.ports, []int{1}); !errors.Is(err, os.ErrPermission) {
-		t.Errorf("error %v", err)
-	}
-	s.reported(Closed, c)
+	inChild(t, func(t *testing.T, s *scene) {
+		c := s.connect()
+		c.Close()
+		s.becomes(c, CloseWait)
+		if _, err := s.m.Poll(nil, s.ports, []int{1}); !errors.Is(err, os.ErrPermission) {
+			t.Errorf("error %v", err)
+		}
+		s.reported(Closed, c)
+	})
 }
 
 // What Poll does to a busy real table must not cost memory either. // B44
 func TestRealPollAllocatesNothing(t *testing.T) {
-	s := inChild(t)
-	for range 20 {
-		s.connect()
-	}
-	s.nothing()
-	pids := []int{s.pid(), os.Getpid()}
-	var out []Lost
-	poll := func() {
-		var err error
-		if out, err = s.m.Poll(out[:0], s.ports, pids); err != nil || len(out) > 0 {
-			t.Fatal(out, err)
+	inChild(t, func(t *testing.T, s *scene) {
+		for range 20 {
+			s.connect()
 		}
-	}
-	poll()
-	if n := testing.AllocsPerRun(50, poll); n != 0 {
-		t.Errorf("%v allocations a poll", n)
-	}
+		s.nothing()
+		pids := []int{s.pid(), os.Getpid()}
+		var out []Lost
+		poll := func() {
+			var err error
+			if out, err = s.m.Poll(out[:0], s.ports, pids); err != nil || len(out) > 0 {
+				t.Fatal(out, err)
+			}
+		}
+		poll()
+		if n := testing.AllocsPerRun(50, poll); n != 0 {
+			t.Errorf("%v allocations a poll", n)
+		}
+	})
 }

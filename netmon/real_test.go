@@ -17,7 +17,27 @@ func sameLines(t testing.TB, want, have []string) {
 	}
 }
 
-// everywhere runs a test for each kind of process and of address.
+// sources are those that must give the same reports.
+var sources = []struct {
+	name string
+	open func(t testing.TB) Snapshotter
+}{
+	{"procfs", func(testing.TB) Snapshotter { return NewTable(DefaultFS) }},
+	{"inet_diag", func(t testing.TB) Snapshotter { return newDiag(t) }},
+}
+
+// newDiag returns a Diag that answers.
+func newDiag(t testing.TB) *Diag {
+	t.Helper()
+	d := NewDiag()
+	if err := d.Probe(); err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// everywhere runs a test for each source, and each kind of process and of address.
 func everywhere(t *testing.T, test func(t *testing.T, s *scene)) {
 	families := []struct{ name, listen, dial string }{
 		{"IPv4", "127.0.0.1:0", "127.0.0.1"},
@@ -25,30 +45,41 @@ func everywhere(t *testing.T, test func(t *testing.T, s *scene)) {
 		{"IPv4 on a dual-stack listener", ":0", "127.0.0.1"},
 		{"IPv6 on a dual-stack listener", ":0", "::1"},
 	}
-	haveIPv6 := false
-	if ln, err := net.Listen("tcp", "[::1]:0"); err == nil {
-		ln.Close()
-		haveIPv6 = true
-	}
 	for _, f := range families {
-		t.Run(f.name, func(t *testing.T) {
-			if f.dial == "::1" && !haveIPv6 {
-				t.Skip("no IPv6")
-			}
-			t.Run("this process", func(t *testing.T) {
-				h := &here{t: t}
-				t.Cleanup(h.closeAll)
-				test(t, newScene(t, h, f.listen, f.dial))
+		for _, src := range sources {
+			t.Run(f.name+"/"+src.name, func(t *testing.T) {
+				if f.dial == "::1" && !haveIPv6() {
+					t.Skip("no IPv6")
+				}
+				t.Run("this process", func(t *testing.T) {
+					h := &here{t: t}
+					t.Cleanup(h.closeAll)
+					test(t, newScene(t, h, f.listen, f.dial, src.open(t)))
+				})
+				t.Run("child process", func(t *testing.T) {
+					test(t, newScene(t, newChild(t), f.listen, f.dial, src.open(t)))
+				})
 			})
-			t.Run("child process", func(t *testing.T) {
-				test(t, newScene(t, newChild(t), f.listen, f.dial))
-			})
-		})
+		}
 	}
 }
 
-// inChild makes a scene for what need not be tried everywhere.
-func inChild(t *testing.T) *scene { return newScene(t, newChild(t), "127.0.0.1:0", "127.0.0.1") }
+func haveIPv6() bool {
+	ln, err := net.Listen("tcp", "[::1]:0")
+	if err == nil {
+		ln.Close()
+	}
+	return err == nil
+}
+
+// inChild runs a test that need not be tried everywhere.
+func inChild(t *testing.T, test func(t *testing.T, s *scene)) {
+	for _, src := range sources {
+		t.Run(src.name, func(t *testing.T) {
+			test(t, newScene(t, newChild(t), "127.0.0.1:0", "127.0.0.1", src.open(t)))
+		})
+	}
+}
 
 func TestClientCloses(t *testing.T) {
 	everywhere(t, func(t *testing.T, s *scene) {

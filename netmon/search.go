@@ -111,7 +111,9 @@ func (m *Monitor) look(p *process, w *want) {
 				w.pending--
 			case e.pid == p.pid && e.fd < 0:
 				m.own(e, at)
-				m.suspects = append(m.suspects, inode)
+				if e.path == "" {
+					m.suspects = append(m.suspects, inode)
+				}
 			}
 		}
 		return w.pending > 0 || p.moved == m.round

@@ -39,6 +39,12 @@ func NewTable(fs FS) *Table {
 	}
 }
 
+// Name returns "procfs".
+func (t *Table) Name() string { return "procfs" }
+
+// Close does nothing: no file is open between two reads. It makes a Table a [Source].
+func (t *Table) Close() error { return nil }
+
 // Snapshot appends the rows that f wants to dst and returns the longer slice.
 // IPv4 rows come before IPv6 rows, and otherwise in the kernel's order, which means
 // nothing.
