@@ -14,9 +14,9 @@ import (
 )
 
 // host is a process that serves clients and does with their connections only what it
-// is told, in words: "listen ADDR", "accept", "close N", "shut N", "dial ADDR". Accepted
-// and dialed connections are numbered from 0. Addresses are of TCP, or else begin with
-// "/" or "@" and are names of Unix sockets.
+// is told, in words: "listen ADDR", "accept", "close N", "shut N", "write N" and
+// "dial ADDR". Accepted and dialed connections are numbered from 0. Addresses are of
+// TCP, or else begin with "/" or "@" and are names of Unix sockets.
 type host interface {
 	pid() int
 	do(command string) string
@@ -75,6 +75,9 @@ func (h *here) try(command string) (string, error) {
 	switch verb {
 	case "close":
 		return "closed", h.conns[n].Close()
+	case "write":
+		_, err := h.conns[n].Write([]byte("x"))
+		return "written", err
 	case "shut":
 		return "shut", h.conns[n].(interface{ CloseWrite() error }).CloseWrite()
 	}
