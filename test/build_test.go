@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 )
@@ -35,7 +36,8 @@ func buildPrograms() error {
 	return os.Rename(filepath.Join(bin, "echo"), filepath.Join(bin, "echod"))
 }
 
-// goBuild builds packages as the programs under test are built: with the race detector if this test has it.
+// goBuild builds packages, before which flags may stand, as the programs under test are built: with the race detector if this
+// test has it.
 func goBuild(out, ldflags string, pkgs ...string) error {
 	args := []string{"build", "-o", out, "-ldflags", ldflags}
 	if raceEnabled {
@@ -60,6 +62,14 @@ func (v variant) ldflags() string {
 	return flags
 }
 
+// tags make the build "next" one of a toolkit that speaks a newer agreement, too.
+func (v variant) tags() string {
+	if v.build == "next" {
+		return "-tags=brood_next"
+	}
+	return "-tags="
+}
+
 var variants struct {
 	mu   sync.Mutex
 	file map[variant]func() (string, error)
@@ -74,8 +84,8 @@ func (v variant) file() (string, error) {
 	get := variants.file[v]
 	if get == nil {
 		get = sync.OnceValues(func() (string, error) {
-			path := filepath.Join(root, fmt.Sprintf("%s-%s-%s", v.program, v.build, v.defect))
-			return path, goBuild(path, v.ldflags(), packages[v.program])
+			path := filepath.Join(root, fmt.Sprintf("%s-%s-%s", v.program, v.build, strings.ReplaceAll(v.defect, "/", "_")))
+			return path, goBuild(path, v.ldflags(), v.tags(), packages[v.program])
 		})
 		variants.file[v] = get
 	}

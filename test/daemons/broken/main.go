@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,8 +25,9 @@ import (
 // Set with -ldflags "-X main.build=B -X main.defect=exit".
 var (
 	build  = "none"
-	defect string // exit: the program ends before it can be a daemon; init, hang: its children cannot start;
-	// dies-DURATION: they die so long after they were ready
+	defect string // exit, panic: the program ends before it can be a daemon; init, hang: its children cannot start;
+	// dies-DURATION: they die so long after they were ready; name: it is another daemon; after-init: its parent cannot start;
+	// after-init-exit: nor clean up; prefork-N: it wants N children; listens-ADDRESS: it listens there, too
 )
 
 // slowInit is how long ChildInit takes with -break init-slow.
@@ -36,9 +38,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, "broken: this build ends at once")
 		os.Exit(7)
 	}
+	if defect == "panic" {
+		panic("this build panics at once")
+	}
 	how := flag.String("break", "", "what goes wrong: init-error, init-panic, init-hang, init-slow, init-stairs, loop-silent, loop-return, "+
-		"loop-error, loop-panic, loop-goexit, loop-exit, after-init, after-init-hang")
+		"loop-error, loop-panic, loop-goexit, loop-exit, after-init, after-init-hang; talk: its children write all the time")
 	auto := flag.Bool("auto", false, "reload when the program changes")
+	queue := flag.Bool("queue", false, "have children with a queue of their own")
 	gone := flag.String("gone", "kill", "what happens to the job of a lost client: kill or cancel")
 	b := &broken{end: make(chan string, 1)}
 	cfg := daemon.Config{
@@ -47,17 +53,31 @@ func main() {
 		ChildInit:          func(c *daemon.Child) error { return b.init(c, *how) },
 		MainLoop:           func(ctx context.Context, c *daemon.Child) error { return b.loop(ctx, c, *how) },
 		AfterInit: func(*daemon.Parent) error {
-			switch *how {
-			case "after-init":
+			switch {
+			case defect == "after-init-exit":
+				os.Exit(9)
+			case *how == "after-init", defect == "after-init":
 				return errors.New("this hook fails")
-			case "after-init-hang":
+			case *how == "after-init-hang":
 				time.Sleep(time.Hour)
 			}
 			return nil
 		},
 	}
+	if n, ok := strings.CutPrefix(defect, "prefork-"); ok {
+		cfg.Prefork, _ = strconv.Atoi(n)
+	}
 	cfg.Flags(flag.CommandLine)
 	flag.Parse()
+	if defect == "name" {
+		cfg.Name = "another"
+	}
+	if address, ok := strings.CutPrefix(defect, "listens-"); ok {
+		cfg.Listen = append(cfg.Listen, address)
+	}
+	if *queue {
+		cfg.Dequeue.MainLoop = b.dequeue
+	}
 	if *gone == "cancel" {
 		cfg.OnClientDisconnect = daemon.CancelJob
 	}
@@ -108,11 +128,17 @@ func (b *broken) loop(ctx context.Context, c *daemon.Child, how string) error {
 		}
 		time.AfterFunc(d, func() { os.Exit(9) })
 	}
+	if how == "talk" {
+		talked := make(chan struct{})
+		go func() { talk(ctx, c); close(talked) }()
+		defer func() { <-talked }()
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", b.hello)
 	mux.HandleFunc("GET /end", b.endLoop)
 	mux.HandleFunc("GET /sh", shell)
 	mux.HandleFunc("GET /say", say)
+	mux.HandleFunc("GET /sleep", sleep)
 	mux.HandleFunc("GET /dial", dial)
 	served := make(chan error, 1)
 	go func() { served <- serve.HTTP(&http.Server{Handler: mux})(ctx, c) }()
@@ -161,6 +187,50 @@ func shell(w http.ResponseWriter, r *http.Request) {
 func say(_ http.ResponseWriter, r *http.Request) {
 	fmt.Println("out " + r.FormValue("text"))
 	fmt.Fprintln(os.Stderr, "err "+r.FormValue("text"))
+}
+
+// talkEvery is how long one half of a line is without the other.
+const talkEvery = 10 * time.Millisecond
+
+// talk writes numbered lines, a half at a time, to everything that a child can write to, until ctx ends. The last one says so.
+func talk(ctx context.Context, c *daemon.Child) {
+	to := []io.Writer{os.Stdout, os.Stderr, c.AccessLog()}
+	all := func(text string) {
+		for _, w := range to {
+			io.WriteString(w, text)
+		}
+	}
+	for n := 1; ; n++ {
+		all(fmt.Sprintf("talk %d of ", n))
+		select {
+		case <-time.After(talkEvery):
+		case <-ctx.Done():
+			all(fmt.Sprintf("%d, the last\n", os.Getpid()))
+			return
+		}
+		all(fmt.Sprintf("%d, to be continued\n", os.Getpid()))
+		time.Sleep(talkEvery)
+	}
+}
+
+// sleep answers after a while, or when its job is told to end: /sleep?for=DURATION.
+func sleep(w http.ResponseWriter, r *http.Request) {
+	d, err := time.ParseDuration(r.FormValue("for"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	select {
+	case <-time.After(d):
+		fmt.Fprintf(w, "slept pid=%d build=%s\n", os.Getpid(), build)
+	case <-r.Context().Done():
+	}
+}
+
+// dequeue is the work of children with a queue of their own.
+func (b *broken) dequeue(ctx context.Context, _ *daemon.Child) error {
+	<-ctx.Done()
+	return nil
 }
 
 // dial opens a connection to a server that closes it at once, keeps its own end for a second, and answers:
