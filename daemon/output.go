@@ -105,6 +105,32 @@ func (o *output) read(p *Parent) {
 	}
 }
 
+// lastLines waits until what children that have ended wrote last is in the logs, for a moment: somebody whom nobody could end may
+// go on writing.
+func (p *Parent) lastLines() {
+	for end := time.Now().Add(lastWords); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if !p.gate.TryLock() { // somebody is about to log what he has read
+			continue
+		}
+		left := false
+		p.outputs.Range(func(k, _ any) bool {
+			left = k.(*output).unread()
+			return !left
+		})
+		p.gate.Unlock()
+		if !left {
+			return
+		}
+	}
+}
+
+// unread reports whether there is something in the pipe, or its end has not been seen yet.
+func (o *output) unread() bool {
+	poll := []unix.PollFd{{Fd: int32(fdOf(o.f)), Events: unix.POLLIN}}
+	n, _ := unix.Poll(poll, 0)
+	return n > 0 && poll[0].Revents&unix.POLLNVAL == 0
+}
+
 const (
 	// printAtOnce is how many lines children print at once that take the place of such as have failed; printRate is how many
 	// more each second. Each of them may leave the same trace.

@@ -100,12 +100,13 @@ func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim,
 	defer p.cleanUp()
 	if err = p.begin(); err == nil {
 		err = newLoop(p, launcher).run(ctx)
+		p.lastLines()
 	}
 	if err == nil && launcher.waiting() {
 		err = errNotReady
 	}
-	if err != nil && p.handed != nil && p.log != nil { // nobody waits for it who would say so
-		p.log.Error("the new program cannot take over, the children finish their jobs", "err", err)
+	if err != nil && p.handed != nil {
+		p.giveUp(err)
 	}
 	p.ended(err)
 	if p.cfg.Exit != nil && p.log != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -136,12 +137,9 @@ func resumeProcess(c handedChild) (*process, error) {
 func (l *loop) resumed() evResume {
 	ev := evResume{cause: l.handed.Cause, gap: monotonic() - l.handed.At}
 	for _, w := range l.handed.Waiting {
-		f := os.NewFile(uintptr(w.FD), "operator")
-		fc, err := net.FileConn(f)
-		f.Close()
-		c, ok := fc.(*net.UnixConn)
-		if err != nil || !ok {
-			continue // he has gone
+		c := w.conn()
+		if c == nil {
+			continue
 		}
 		answer := make(chan error, 1)
 		reply := func(err error) { answer <- err }
@@ -162,4 +160,31 @@ func (l *loop) resumed() evResume {
 	}
 	l.handed = nil // nothing of it is needed any more
 	return ev
+}
+
+// conn makes a connection of the descriptor, once; nil if he has gone.
+func (w handedOperator) conn() *net.UnixConn {
+	f := os.NewFile(uintptr(w.FD), "operator")
+	defer f.Close()
+	fc, err := net.FileConn(f)
+	if err != nil {
+		return nil
+	}
+	c, _ := fc.(*net.UnixConn)
+	return c
+}
+
+// giveUp ends what a loop would have taken over, when it has come to none: operators are told why, and nobody is to look for
+// the daemon at its control socket.
+func (p *Parent) giveUp(err error) {
+	if p.log != nil {
+		p.log.Error("the new program cannot take over, the children finish their jobs", "err", err)
+	}
+	for _, w := range p.handed.Waiting {
+		if c := w.conn(); c != nil {
+			control.Answer(c, control.Reply{Error: fmt.Sprintf("the new program cannot take over, the children finish their jobs: %v", err)})
+			c.Close()
+		}
+	}
+	os.Remove(filepath.Join(p.handed.RunDir, control.SocketName))
 }
