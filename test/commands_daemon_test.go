@@ -69,6 +69,18 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 	checkStatus(ts, args[0], ts.Exec(args[1], args[2:]...))
 }
 
+// exited waits until a daemon that serve has started has exited with just that status.
+func cmdExited(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "exited STATUS")
+	d := theDaemon(ts)
+	select {
+	case <-d.exited:
+		checkStatus(ts, args[0], d.result)
+	case <-time.After(patience):
+		ts.Fatalf("%s does not exit", d.name)
+	}
+}
+
 func checkStatus(ts *testscript.TestScript, want string, err error) {
 	got := 0
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {

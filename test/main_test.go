@@ -110,6 +110,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	// Daemons and programs: commands_daemon_test.go.
 	"serve":   cmdServe,   // serve [-env NAME=VALUE]... PROGRAM [FLAG...]: start a daemon, wait until it serves
 	"attach":  cmdAttach,  // attach RUNDIR: make a daemon that was started by exec the daemon
+	"exited":  cmdExited,  // exited STATUS: wait until the daemon has exited, which must be with STATUS
 	"exits":   cmdExits,   // exits STATUS PROGRAM [ARG...]: run a program that must exit with STATUS
 	"asuser":  cmdAsUser,  // asuser UID STATUS PROGRAM [ARG...]: the same as another user
 	"crowd":   cmdCrowd,   // crowd N PROGRAM [ARG...]: start a program N times at once; one may succeed

@@ -22,6 +22,7 @@ type server struct {
 	pid    int
 	addr   string        // its first address
 	exited chan struct{} // closed when it has exited; nil: it is not a child of this process
+	result error         // how, by then
 }
 
 // serve starts a daemon in the foreground and waits until it serves. It gets a run directory of its own and a free port,
@@ -52,7 +53,7 @@ func (s *site) serve(env []string, program string, flags ...string) (*server, er
 	d.pid = cmd.Process.Pid
 	s.daemons = append(s.daemons, d)
 	go func() {
-		cmd.Wait()
+		d.result = cmd.Wait()
 		close(d.exited)
 	}()
 	return d, d.arrive()

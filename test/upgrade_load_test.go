@@ -114,7 +114,7 @@ func TestTenUpgrades(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d, err := s.serve([]string{"BROOD_AUTO_RELOAD_WHEN=never"}, path, "-prefork", fmt.Sprint(children), "-break", "talk", "-access-log", access)
+	d, err := s.serve([]string{"BROOD_AUTO_RELOAD_WHEN=never"}, path, "-prefork", fmt.Sprint(children), "-concurrency", "4", "-break", "talk", "-access-log", access)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestTenUpgrades(t *testing.T) {
 		t.Fatalf("%v, %v", before, err)
 	}
 	s.load = startLoad(d.addr + "/")
-	long, err := ask(d.addr + "/sleep?for=4s")
+	long, err := ask(d.addr + "/sleep?for=3s")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,9 +169,14 @@ func TestTenUpgrades(t *testing.T) {
 	if body, err := long.answer(); err != nil || !strings.Contains(body, "build=A") {
 		t.Errorf("the long job: %q, %v", body, err)
 	}
+	long.conn.Close()
 	if err := s.load.finish(200); err != nil {
 		t.Error(err)
 	}
+	if s.load.kept == 0 {
+		t.Error("no connection was kept")
+	}
+	t.Log(s.load)
 	st, err := d.await("state=serving", fmt.Sprintf("born=%d", children), "died=0", "killed=0", "reload_ok=true")
 	if err != nil {
 		t.Fatal(err)
