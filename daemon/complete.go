@@ -56,6 +56,7 @@ func (cfg *Config) complete() error {
 	setDefault(&cfg.IdleEvery, time.Second)
 	setDefault(&cfg.StartTimeout, defaultStartTimeout)
 	setDefault(&cfg.Soak, defaultSoak)
+	setDefault(&cfg.ClientTimeout, defaultClientTimeout)
 	setDefault(&cfg.MaxDrainingGenerations, defaultMaxDrainingGenerations)
 	setDefault(&cfg.MaxDrainingChildren, min(defaultMaxDrainingGenerations*cfg.MaxChildren, cfg.MaxChildren+64))
 	setDefault(&cfg.Umask, defaultUmask)
@@ -90,6 +91,10 @@ func (cfg *Config) complete() error {
 	}
 	if cfg.HungAfter > 0 && cfg.HungAfter < leastHung {
 		return fmt.Errorf("field HungAfter is %v: want at least %v, or 0 to ask nobody", cfg.HungAfter, leastHung)
+	}
+	if cfg.ClientTimeout > 0 && cfg.ClientTimeout < leastClientTimeout*time.Second {
+		return fmt.Errorf("field ClientTimeout is %v: want at least %ds, 0 for the default, or a negative one to give up nobody",
+			cfg.ClientTimeout, leastClientTimeout)
 	}
 	if cfg.Umask > 0o777 {
 		return fmt.Errorf("field Umask is %#o: want an octal number up to 0777, or a negative one to leave it alone", cfg.Umask)

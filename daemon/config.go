@@ -169,6 +169,12 @@ type Config struct {
 	// own. Called in the parent, on the hooks' goroutine, once for each lost client. Default: CancelJob.
 	OnClientDisconnect func(Disconnect) Action
 
+	// ClientTimeout is how long a TCP client's host may give no sign of life until the client counts as lost. The kernel asks
+	// for one when a fifth of that time is over, and again after each further fifth (TCP keep-alive). What was sent to the
+	// client may be unacknowledged for as long (TCP_USER_TIMEOUT), which also ends the connection of a client who is there but
+	// takes no byte for all that time. Default 75 s, at least 5 s; negative: no time, and no keep-alive.
+	ClientTimeout time.Duration
+
 	// StartTimeout is how long a child may take from its start until it is ready, and how long a reload waits for a program
 	// that is still being written. Default 10 s.
 	StartTimeout time.Duration

@@ -120,6 +120,11 @@ func (c *Child) adopt(acc accepted, k kind) (*Conn, error) {
 		return nil, err
 	}
 	conn := &Conn{Conn: nc, c: c, inode: st.Ino, tcp: acc.from.tcp, peer: addrPort(acc.peer), from: acc.from, kind: k}
+	if conn.tcp {
+		if err := conn.control(func(fd int) error { return inheritable(fd, "tcp", c.cfg.ClientTimeout) }); err != nil {
+			c.complain("cannot have a client looked after who falls silent: %v", err)
+		}
+	}
 	j := c.begin(context.Background(), conn, "", true)
 	conn.job, conn.ctx = j, j.ctx
 	// After the job has begun: what the eye sees has a name then.
@@ -276,6 +281,19 @@ func (conn *Conn) ReadFrom(r io.Reader) (int64, error) {
 // SyscallConn gives access to the descriptor.
 func (conn *Conn) SyscallConn() (syscall.RawConn, error) {
 	return conn.Conn.(syscall.Conn).SyscallConn()
+}
+
+// control calls f with the descriptor, unless it is closed.
+func (conn *Conn) control(f func(fd int) error) error {
+	rc, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var ferr error
+	if err := rc.Control(func(fd uintptr) { ferr = f(int(fd)) }); err != nil {
+		return err
+	}
+	return ferr
 }
 
 // RemoteAddr returns the client's address, also when the client has reset the connection before it was accepted.

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -179,6 +180,8 @@ func work(c *daemon.Child, conn *daemon.Conn) bool {
 		answer("%v", errors.Is(err, os.ErrDeadlineExceeded))
 	case "flags":
 		answer("%s", descriptorOf(conn))
+	case "options":
+		answer("%s", optionsOf(conn))
 	case "nap":
 		d, _ := time.ParseDuration(id)
 		time.Sleep(d)
@@ -204,6 +207,28 @@ func descriptorOf(conn *daemon.Conn) (text string) {
 		text = fmt.Sprintf("%v %d %v", flags&unix.O_NONBLOCK == 0, st.Ino, err)
 	})
 	return text
+}
+
+// optionsOf tells what the kernel does about the silence of a client.
+func optionsOf(conn syscall.Conn) string {
+	rc, err := conn.SyscallConn()
+	if err != nil {
+		return err.Error()
+	}
+	var text []string
+	rc.Control(func(fd uintptr) {
+		for _, o := range [][2]int{
+			{unix.SOL_SOCKET, unix.SO_KEEPALIVE}, {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE}, {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT}, {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT},
+		} {
+			v, err := unix.GetsockoptInt(int(fd), o[0], o[1])
+			if err != nil {
+				v = -1
+			}
+			text = append(text, fmt.Sprint(v))
+		}
+	})
+	return strings.Join(text, " ")
 }
 
 // awaitGate waits until the test opens a gate or ctx ends.
@@ -274,6 +299,15 @@ func pages(c *daemon.Child, jobContext func(*http.Request) context.Context) http
 			fmt.Fprintln(conn, os.Getpid())
 		}
 		wait(r)
+	})
+	mux.HandleFunc("/options", func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		defer conn.Close()
+		fmt.Fprintln(conn, optionsOf(conn.(syscall.Conn)))
 	})
 	// The connection is taken over by somebody who goes on when the handler has returned.
 	mux.HandleFunc("/detach", func(w http.ResponseWriter, r *http.Request) {

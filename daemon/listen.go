@@ -33,14 +33,6 @@ type listener struct {
 }
 
 const (
-	// A host that is switched off sends no farewell. Go's own defaults for accepted connections (net/dial.go), set on the
-	// listener because accepted sockets inherit them, whoever accepts.
-	keepAliveIdle  = 15
-	keepAliveEvery = 15
-	keepAliveCount = 9
-	// userTimeout bounds how long sent bytes may stay unacknowledged, in milliseconds (tcp(7)).
-	userTimeout = 150_000
-
 	// orphanTime is how long the children of a parent that was killed may need to let go of its addresses.
 	orphanTime = 3 * time.Second
 
@@ -66,10 +58,10 @@ func splitAddress(a string) (network, address string, err error) {
 }
 
 // bind opens a listening socket that children can share.
-func bind(network, address string) (*listener, error) {
+func bind(network, address string, timeout time.Duration) (*listener, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
-		if cerr := c.Control(func(fd uintptr) { err = inheritable(int(fd), network) }); cerr != nil {
+		if cerr := c.Control(func(fd uintptr) { err = inheritable(int(fd), network, timeout) }); cerr != nil {
 			return cerr
 		}
 		return err
@@ -105,28 +97,6 @@ func bind(network, address string) (*listener, error) {
 		return nil, err
 	}
 	return out, nil
-}
-
-// inheritable sets what accepted connections inherit from their listener.
-func inheritable(fd int, network string) error {
-	if !strings.HasPrefix(network, "tcp") {
-		return nil
-	}
-	for _, o := range []struct {
-		level, name, value int
-	}{
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAliveIdle},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAliveEvery},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveCount},
-		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, userTimeout},
-		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-	} {
-		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
-			return os.NewSyscallError("setsockopt", err)
-		}
-	}
-	return nil
 }
 
 // removeStale removes the path of a Unix socket on which nobody listens any more.
@@ -173,14 +143,14 @@ func (l *listener) close() {
 
 // bind is the other bind with patience for those who are about to let go of the address.
 func (p *Parent) bind(network, address string) (*listener, error) {
-	l, err := bind(network, address)
+	l, err := bind(network, address, p.cfg.ClientTimeout)
 	leaving := p.unclean
 	if errors.Is(err, unix.EADDRINUSE) && p.service.dropRivals(p.log, network, address) {
 		leaving = true
 	}
 	for end := time.Now().Add(orphanTime); leaving && errors.Is(err, unix.EADDRINUSE) && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
-		l, err = bind(network, address)
+		l, err = bind(network, address, p.cfg.ClientTimeout)
 	}
 	return l, err
 }
@@ -206,6 +176,11 @@ func (p *Parent) Listen(network, address string) (net.Addr, error) {
 		l, err = p.bind(network, address)
 	}
 	if err != nil {
+		return nil, err
+	}
+	// One that was there before has what somebody else thought right.
+	if err := inheritable(l.fd, network, p.cfg.ClientTimeout); err != nil {
+		l.close()
 		return nil, err
 	}
 	l.asked = [2]string{network, address}

@@ -19,7 +19,7 @@ func TestListenWaitsForOrphans(t *testing.T) {
 			t.Fatal(err)
 		}
 		address := holder.Addr().String()
-		p := &Parent{unclean: unclean, log: slog.New(slog.DiscardHandler)}
+		p := &Parent{cfg: Config{ClientTimeout: time.Minute}, unclean: unclean, log: slog.New(slog.DiscardHandler)}
 		left := make(chan struct{})
 		let := time.AfterFunc(200*time.Millisecond, func() { holder.Close(); close(left) })
 		_, err = p.Listen("tcp", address)

@@ -116,9 +116,6 @@ func (s *service) adopt(network, address string) (*listener, error) {
 		s.given = slices.Delete(s.given, i, i+1)
 		// A socket unit's would make accept wait.
 		err := os.NewSyscallError("fcntl", unix.SetNonblock(l.fd, true))
-		if err == nil {
-			err = inheritable(l.fd, network)
-		}
 		if err == nil && network == "unix" {
 			if l.path, err = filepath.Abs(address); err == nil && !l.lent {
 				err = l.claimPath(l.path)

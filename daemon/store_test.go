@@ -104,10 +104,30 @@ func TestAdoptTCP(t *testing.T) {
 		}
 		if l != nil {
 			flags, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-			alive, _ := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
-			if flags&unix.O_NONBLOCK == 0 || alive != userTimeout || int(l.port) != portOf(t, fd) || l.fd != fd || l.lent {
-				t.Errorf("flags %#x, user timeout %d, %+v", flags, alive, l)
+			if flags&unix.O_NONBLOCK == 0 || int(l.port) != portOf(t, fd) || l.fd != fd || l.lent {
+				t.Errorf("flags %#x, %+v", flags, l)
 			}
+		}
+		unix.Close(fd)
+	}
+}
+
+// B46: what a listener that was there before hands on to its connections is what this configuration says.
+func TestAdoptSilence(t *testing.T) {
+	for _, c := range []struct {
+		timeout   time.Duration
+		alive, ms int
+	}{{10 * time.Second, 1, 10_000}, {-1, 0, 0}} {
+		fd := keep(t, "tcp4", "127.0.0.1:0")
+		p := &Parent{cfg: Config{ClientTimeout: c.timeout}, log: slog.New(slog.DiscardHandler)}
+		p.service.given = []inherit.Given{{FD: fd, Name: storePrefix + "x"}}
+		if _, err := p.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", portOf(t, fd))); err != nil {
+			t.Fatal(err)
+		}
+		alive, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+		ms, _ := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		if alive != c.alive || ms != c.ms || p.listeners[0].fd != fd {
+			t.Errorf("%v: keep-alive %d, user timeout %d ms", c.timeout, alive, ms)
 		}
 		unix.Close(fd)
 	}
@@ -230,7 +250,7 @@ func TestAdoptRival(t *testing.T) {
 	fd := keep(t, "tcp4", ":0")
 	address := fmt.Sprintf("127.0.0.1:%d", portOf(t, fd))
 	other := keep(t, "tcp", "127.0.0.1:0")
-	p := &Parent{log: slog.New(slog.DiscardHandler), service: service{given: []inherit.Given{
+	p := &Parent{cfg: Config{ClientTimeout: time.Minute}, log: slog.New(slog.DiscardHandler), service: service{given: []inherit.Given{
 		{FD: fd, Name: storePrefix + "tcp-all"}, {FD: other, Name: storePrefix + "tcp-other"},
 	}}}
 	addr, err := p.Listen("tcp", address)
