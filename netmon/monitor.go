@@ -34,7 +34,8 @@ type entry struct {
 	sure  uint64 // the round in which pid was last found to hold the socket
 	tries uint32 // how often a holder has been sought in vain
 	phase phase
-	how   How // in phases left and told, in what way
+	how   How  // in phases left and told, in what way
+	armed bool // the Watcher has it, or need not
 }
 
 // slot is a descriptor of a process.
@@ -52,6 +53,9 @@ type Monitor struct {
 
 	unix  UnixSnapshotter // nil if no Unix sockets are watched
 	paths []string
+
+	watcher   *Watcher // nil if there is none
+	unwatched error    // why some process is not watched
 
 	round   uint64
 	entries []entry
@@ -125,6 +129,7 @@ func (m *Monitor) Poll(dst []Lost, ports []uint16, pids []int) ([]Lost, error) {
 	m.lookUnix()
 	m.verify()
 	m.search()
+	m.arm()
 	dst = m.reportClosed(dst)
 	dst = m.reportReset(dst)
 	return dst, m.err
@@ -214,7 +219,7 @@ func (m *Monitor) setPIDs(pids []int) {
 	old := m.procs
 	m.procs = make([]process, 0, len(pids))
 	for _, pid := range pids {
-		p := process{pid: pid, count: -1}
+		p := process{pid: pid, count: -1, pidfd: -1}
 		for _, o := range old {
 			if o.pid == pid {
 				p = o
@@ -222,6 +227,11 @@ func (m *Monitor) setPIDs(pids []int) {
 		}
 		if pid > 0 {
 			m.procs = append(m.procs, p)
+		}
+	}
+	for i := range old {
+		if m.process(old[i].pid) == nil {
+			old[i].forget()
 		}
 	}
 	for i := range m.entries {

@@ -13,6 +13,9 @@ type process struct {
 	// moved is the round in which one of its connections, gone from the table, was
 	// not found behind its descriptor any more.
 	moved uint64
+
+	pidfd  int  // for the Watcher; -1: none
+	closed bool // to the Watcher
 }
 
 // want is what one search is for.

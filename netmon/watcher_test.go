@@ -227,6 +227,55 @@ func descriptorOf(t testing.TB, c net.Conn) (fd int, inode uint64) {
 	return fd, st.Ino
 }
 
+// A Monitor with a Watcher is told when to look, and finds each client once; without one it finds the same.
+func TestMonitorWatches(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			const n = 20
+			l := lend(t, network, n)
+			w, told := listening(t)
+			src, _ := Open(DefaultFS)
+			defer src.Close()
+			m := NewMonitor(DefaultFS, src)
+			m.WatchWith(w)
+			var ports []uint16
+			if addr, ok := l.clients[0].RemoteAddr().(*net.TCPAddr); ok {
+				ports = append(ports, uint16(addr.Port))
+			} else {
+				unixSrc := NewUnix()
+				defer unixSrc.Close()
+				m.WatchUnix(unixSrc, l.clients[0].RemoteAddr().String())
+			}
+			poll := func() []Lost {
+				lost, err := m.Poll(nil, ports, []int{l.pid})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return lost
+			}
+			if lost := poll(); len(lost) > 0 {
+				t.Fatalf("lost at the begin: %v", lost)
+			}
+			before := openDescriptors(t)
+			for i, c := range l.clients {
+				c.Close()
+				hear(t, told, l.inodes[i])
+				lost := poll()
+				if len(lost) != 1 || lost[0].Inode != l.inodes[i] || lost[0].PID != l.pid {
+					t.Fatalf("client %d: lost %v", i, lost)
+				}
+			}
+			if err := m.Unwatched(); err != nil {
+				t.Error(err)
+			}
+			m.WatchWith(nil)
+			if after := openDescriptors(t); after != before-n-1 { // the clients, and the process
+				t.Errorf("%d descriptors are open, %d were", after, before)
+			}
+		})
+	}
+}
+
 // What cannot be watched is told apart: gone, or not allowed.
 func TestWatcherRefused(t *testing.T) {
 	if s := os.Getenv("NETMON_BORROW"); s != "" { // as another user, below
@@ -281,7 +330,7 @@ func TestWatcherRefused(t *testing.T) {
 	}
 	cmd := exec.Command(path, "-test.run=^TestWatcherRefused$")
 	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), "NETMON_BORROW="+strings.Join([]string{
+	cmd.Env = append(os.Environ(), roleVar+"=nested", "NETMON_BORROW="+strings.Join([]string{
 		strconv.Itoa(l.pid), strconv.Itoa(firstLent), strconv.FormatUint(l.inodes[0], 10),
 	}, " "))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
