@@ -64,7 +64,7 @@ func (l *loop) swept(ev evSwept) {
 			hint, err := l.board.Look(slot)
 			if err == nil && hint.Job != 0 && hint.Inode == lost.Inode {
 				l.later = append(l.later, evGone{proc.who, Disconnect{
-					Job: hint.Job, Proto: "tcp", Local: lost.Local, Foreign: lost.Foreign, How: lost.How,
+					Job: hint.Job, Proto: lost.Proto, Local: lost.Local, Foreign: lost.Foreign, Path: lost.Path, How: lost.How,
 				}})
 				break
 			}

@@ -264,6 +264,13 @@ func (conn *Conn) Close() error {
 // CloseWrite shuts down the writing side.
 func (conn *Conn) CloseWrite() error {
 	conn.shutWrite.Store(true)
+	conn.mu.Lock()
+	j := conn.job
+	conn.mu.Unlock()
+	if j != nil {
+		// Before it takes effect: what follows is no client's doing, and a Unix socket does not show who has ended what.
+		conn.c.redraw(j)
+	}
 	if cw, ok := conn.Conn.(interface{ CloseWrite() error }); ok {
 		return cw.CloseWrite()
 	}

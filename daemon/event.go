@@ -148,6 +148,8 @@ type (
 		took time.Duration
 		err  error
 	}
+	// hint: something has ended on a connection of a child. For the loop.
+	evHint struct{}
 	// shut says that BeforeShutdown has returned. For the loop.
 	evShut struct{}
 	// reopen asks for the log files to be opened anew. For the loop.
@@ -185,6 +187,7 @@ func (evSettled) isEvent()     {}
 func (evOverdue) isEvent()     {}
 func (evTick) isEvent()        {}
 func (evRung) isEvent()        {}
+func (evHint) isEvent()        {}
 func (evSwept) isEvent()       {}
 func (evShut) isEvent()        {}
 func (evReopen) isEvent()      {}

@@ -206,7 +206,7 @@ func (c *Child) show() {
 	rec := scoreboard.Record{Serial: j.serial, Started: j.started, Deadline: j.deadline, Text: j.text}
 	if j.conn != nil {
 		rec.Client = j.conn.clientName()
-		if !j.answered { // who leaves now was served, whoever sees it
+		if !j.answered && !j.conn.shutWrite.Load() { // who leaves now was served, whoever sees it
 			rec.Inode = j.conn.inode
 		}
 	}
@@ -217,6 +217,15 @@ func (c *Child) show() {
 	}
 	c.board.SetState(state, now)
 	c.shown = oldest
+}
+
+// redraw writes what the child is doing once more, if that is j.
+func (c *Child) redraw(j *Job) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shown == j.serial {
+		c.show()
+	}
 }
 
 // describe changes what the scoreboard says of a job.

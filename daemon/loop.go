@@ -168,6 +168,8 @@ func (l *loop) prepare(ev event) event {
 		l.shutDown()
 	case evRung, evTick:
 		return l.look()
+	case evHint:
+		l.watch.hint()
 	case evSwept:
 		l.swept(ev)
 		return l.look()

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,13 +22,21 @@ const (
 
 // A watch looks at the connections of busy children in the kernel's tables. While nobody is busy it rests: the
 // next child that becomes busy rings.
+//
+// The connections that a look has found are watched from then on, without the children's help: when something ends on one
+// of them the next look is due at once.
 type watch struct {
 	p          *Parent
 	ports      []uint16
+	paths      []string // of Unix sockets
 	timer      *time.Timer
 	active     bool // somebody was busy at the last look
 	sweeping   bool
-	requests   chan []int // pids
+	hinting    atomic.Bool   // the loop has been told, and has not taken note yet
+	hinted     bool          // while a look was under way
+	ended      time.Time     // the last look
+	rest       time.Duration // that is due after it
+	requests   chan []int    // pids
 	complained time.Time
 }
 
@@ -35,8 +44,11 @@ func newWatch(p *Parent) *watch {
 	w := &watch{p: p, timer: time.NewTimer(time.Hour), requests: make(chan []int, 1)}
 	w.timer.Stop()
 	for _, l := range p.listeners {
-		if l.network == "tcp" {
+		switch l.network {
+		case "tcp":
 			w.ports = append(w.ports, l.port)
+		case "unix":
+			w.paths = append(w.paths, l.path)
 		}
 	}
 	return w
@@ -44,20 +56,72 @@ func newWatch(p *Parent) *watch {
 
 // run does the looking, on a goroutine of its own: a full table takes a while.
 func (w *watch) run() {
-	m := netmon.NewMonitor(netmon.DefaultFS, nil)
 	runtime.LockOSThread() // whose time is measured
+	source, choice := netmon.Open(netmon.DefaultFS)
+	defer source.Close()
+	m := netmon.NewMonitor(netmon.DefaultFS, source)
+	if len(w.paths) > 0 {
+		sockets := netmon.NewUnix()
+		defer sockets.Close()
+		m.WatchUnix(sockets, w.paths...)
+	}
+	w.say(choice)
+	if watcher, err := netmon.NewWatcher(); err == nil {
+		defer watcher.Close()
+		defer m.WatchWith(nil)
+		m.WatchWith(watcher)
+		go w.listen(watcher)
+	} else {
+		w.alone(err)
+	}
+	alone := false
 	for {
 		select {
 		case pids := <-w.requests:
 			begun := threadTime()
 			var ev evSwept
-			if len(w.ports) > 0 {
+			if w.looks() {
 				ev.lost, ev.err = m.Poll(nil, w.ports, pids)
 			}
 			ev.took = threadTime() - begun
 			w.p.post(ev)
+			if choice, other := source.Changed(); other {
+				w.say(choice)
+			}
+			if err := m.Unwatched(); err != nil && !alone {
+				alone = true
+				w.alone(err)
+			}
 		case <-w.p.done:
 			return
+		}
+	}
+}
+
+// say tells the log how connections are looked at.
+func (w *watch) say(c netmon.Choice) {
+	if c.Err != nil {
+		w.p.log.Info("connections of children are looked at in another way", "source", c.Source, "reason", c.Err)
+		return
+	}
+	w.p.log.Debug("connections of children are looked at", "source", c.Source)
+}
+
+// alone tells the log that a child has to see for itself who leaves; the looks go on.
+func (w *watch) alone(err error) {
+	w.p.log.Info("connections of children cannot be watched by the parent; their own eyes and the parent's looks remain", "reason", err)
+}
+
+// listen passes on that it is time to look.
+func (w *watch) listen(watcher *netmon.Watcher) {
+	var sockets []uint64
+	for {
+		var err error
+		if sockets, err = watcher.Wait(sockets[:0]); err != nil {
+			return
+		}
+		if !w.hinting.Swap(true) {
+			w.p.post(evHint{})
 		}
 	}
 }
@@ -90,23 +154,41 @@ func (w *watch) follow(busy bool) {
 	}
 }
 
+// looks reports whether there is anything to look for in the kernel's tables.
+func (w *watch) looks() bool { return len(w.ports)+len(w.paths) > 0 }
+
 // wanted reports whether there is anything to look for: connections, or jobs whose time is over.
-func (w *watch) wanted() bool { return len(w.ports) > 0 || w.p.cfg.JobTimeout > 0 }
+func (w *watch) wanted() bool { return w.looks() || w.p.cfg.JobTimeout > 0 }
 
 func (w *watch) sweep(processes map[int]*process) {
 	pids := make([]int, 0, len(processes))
 	for _, proc := range processes {
 		pids = append(pids, proc.pid)
 	}
-	w.sweeping = true
+	w.sweeping, w.hinted = true, false
 	w.requests <- pids
 }
 
 // next plans the look after one that cost d of a processor's time.
 func (w *watch) next(d time.Duration) {
-	w.sweeping = false
-	w.timer.Reset(max(sweepEvery, sweepShare*d))
+	w.sweeping, w.ended, w.rest = false, time.Now(), sweepShare*d
+	w.timer.Reset(max(sweepEvery, w.rest))
+	if w.hinted {
+		w.hasten()
+	}
 }
+
+// hint makes the next look due as soon as it may be: something has ended on a connection.
+func (w *watch) hint() {
+	w.hinting.Store(false)
+	if w.sweeping {
+		w.hinted = true
+	} else if w.active {
+		w.hasten()
+	}
+}
+
+func (w *watch) hasten() { w.timer.Reset(time.Until(w.ended.Add(w.rest))) }
 
 // complain logs that the tables cannot be read.
 func (w *watch) complain(err error) {
