@@ -129,6 +129,29 @@ func TestClientClosesBeforeAccept(t *testing.T) {
 	})
 }
 
+// Opened, accepted and ended between two looks: a close is found, as its row stays. A
+// reset is missed, as nobody has ever seen the connection; neither may anybody be
+// reported in its place.
+func TestBetweenLooks(t *testing.T) {
+	everywhere(t, func(t *testing.T, s *scene) {
+		s.nothing()
+		cut := s.connect()
+		reset(t, cut)
+		s.becomes(cut, 0)
+		c := s.connect()
+		c.Close()
+		s.becomes(c, CloseWait)
+		s.reported(Closed, c)
+		// Ended by both, and over.
+		both := s.connect()
+		both.Close()
+		s.becomes(both, CloseWait)
+		s.do("close 2")
+		s.becomes(both, 0, TimeWait, LastAck)
+		s.nothing()
+	})
+}
+
 func TestJobClosesFirst(t *testing.T) { // B40
 	everywhere(t, func(t *testing.T, s *scene) {
 		// Closed, the client stays.
