@@ -194,7 +194,7 @@ func (p *pool) statusLine() string {
 }
 
 // ended is the last that the service manager is told. After an orderly stop it forgets the listeners; after any other end it
-// may start the daemon again, with clients in their queues.
+// may start the daemon again, with clients in their queues, who find the path of a Unix socket where it was.
 func (p *Parent) ended(err error) {
 	s := &p.service
 	if s.timer != nil {
@@ -203,11 +203,14 @@ func (p *Parent) ended(err error) {
 	text := "stopped"
 	if err != nil {
 		text = err.Error()
-	} else {
-		for _, l := range p.listeners {
-			if l.stored != "" {
-				s.forget(p.log, l.stored)
-			}
+	}
+	for _, l := range p.listeners {
+		switch {
+		case l.stored == "":
+		case err == nil:
+			s.forget(p.log, l.stored)
+		default:
+			l.path = ""
 		}
 	}
 	for _, g := range s.given { // the start has failed before anybody could ask for them

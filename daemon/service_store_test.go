@@ -26,12 +26,24 @@ func freePort(t *testing.T) int {
 }
 
 // Those who wait in the queue of a listener, and those who connect while nobody is there, are answered by the next parent, when
-// this one is killed and the manager has kept the listeners.
+// the manager has kept the listeners: whether this one is killed, or has been upgraded to a program that dies or fails.
 func TestServiceStore(t *testing.T) {
-	t.Parallel()
+	for name, end := range map[string]func(s *site){
+		"killed": (*site).killParent,
+		"dies":   func(s *site) { s.upgradeTo(frailDies) },
+		"fails":  func(s *site) { s.upgradeTo(frailFails) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			serviceStore(t, end)
+		})
+	}
+}
+
+func serviceStore(t *testing.T, end func(s *site)) {
 	m := manage(t).listen()
 	addresses := fmt.Sprintf("BROOD_LISTEN=127.0.0.1:%d unix:socket", freePort(t))
-	old := start(t, lines, addresses, "NOTIFY_SOCKET="+m.socket)
+	old := start(t, frail, addresses, "NOTIFY_SOCKET="+m.socket)
 	m.await("READY=1", 1)
 	kept := m.store()
 	if len(kept) != 2 {
@@ -61,7 +73,7 @@ func TestServiceStore(t *testing.T) {
 		}
 	}
 	connect()
-	old.killParent()
+	end(old)
 	old.open("job0")
 	old.open("job1")
 	eventually(t, "the children to leave", func() bool { return len(old.processes()) == 0 })
@@ -72,7 +84,8 @@ func TestServiceStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	s := launchAs(t, lines, func(s *site) {
+	old.mend()
+	s := launchAs(t, frail, func(s *site) {
 		hand(s, append(kept, stored{"stray", null}))
 		s.cmd.Dir, s.dir = old.dir, old.dir
 		s.cmd.Env = append(s.cmd.Env, siteVar+"="+old.dir, "BROOD_RUN_DIR="+old.path("run"))
