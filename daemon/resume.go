@@ -55,6 +55,11 @@ func (p *Parent) adoptListener(network, address string) *listener {
 	return nil
 }
 
+// close ends a listener that nobody has taken over.
+func (h handedListener) close() {
+	(&listener{fd: h.FD, path: h.Path, dev: h.Dev, ino: h.Ino, lent: h.Lent}).close()
+}
+
 func (h handedListener) asked() [2]string { return [2]string{h.AskedNetwork, h.AskedAddress} }
 
 // dropListeners closes those that this program has not asked for.
@@ -67,7 +72,7 @@ func (p *Parent) dropListeners() {
 		if h.Stored != "" {
 			p.service.forget(p.log, h.Stored)
 		}
-		(&listener{fd: h.FD, path: h.Path, dev: h.Dev, ino: h.Ino, lent: h.Lent}).close()
+		h.close()
 	}
 	p.handed.Listeners = nil
 }
@@ -184,6 +189,11 @@ func (p *Parent) giveUp(err error) {
 		if c := w.conn(); c != nil {
 			control.Answer(c, control.Reply{Error: fmt.Sprintf("the new program cannot take over, the children finish their jobs: %v", err)})
 			c.Close()
+		}
+	}
+	for _, h := range p.handed.Listeners {
+		if h.Stored == "" { // see ended
+			h.close()
 		}
 	}
 	os.Remove(filepath.Join(p.handed.RunDir, control.SocketName))

@@ -73,7 +73,7 @@ func main() {
 		cfg.Name = "another"
 	}
 	if address, ok := strings.CutPrefix(defect, "listens-"); ok {
-		cfg.Listen = append(cfg.Listen, address)
+		cfg.Listen = append([]string{address}, cfg.Listen...)
 	}
 	if *queue {
 		cfg.Dequeue.MainLoop = b.dequeue
