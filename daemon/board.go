@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/netmon"
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
@@ -57,18 +58,24 @@ func (l *loop) swept(ev evSwept) {
 		l.watch.complain(ev.err)
 	}
 	for _, lost := range ev.lost {
+		fin := lost.How == netmon.Closed && lost.Proto == "tcp" || lost.How == netmon.HalfClosed
+		if fin && l.cfg.HalfClose == HalfCloseIgnore {
+			continue
+		}
+		// Whether the client has left is for the child to find out, then.
+		asks := fin && l.cfg.HalfClose == HalfCloseConfirm
 		for slot, proc := range l.processes {
 			if proc.pid != lost.PID {
 				continue
 			}
 			hint, err := l.board.Look(slot)
-			if err == nil && hint.Job != 0 && hint.Inode == lost.Inode {
+			if !asks && err == nil && hint.Job != 0 && hint.Inode == lost.Inode {
 				l.later = append(l.later, evGone{proc.who, Disconnect{
 					Job: hint.Job, Proto: lost.Proto, Local: lost.Local, Foreign: lost.Foreign, Path: lost.Path, How: lost.How,
 				}})
 				break
 			}
-			// The record shows another of its jobs, if any: the child knows which one runs on that connection.
+			// Else the record shows another of its jobs, if any: the child knows which one runs on that connection.
 			if err := proc.tell(control.Message{
 				Kind: control.Find, Inode: lost.Inode, Local: lost.Local, Foreign: lost.Foreign, How: uint8(lost.How),
 			}); err != nil && !gone(err) {

@@ -68,6 +68,9 @@ func (cfg *Config) complete() error {
 	if cfg.OnClientDisconnect == nil {
 		cfg.OnClientDisconnect = CancelJob
 	}
+	if err := cfg.completeHalfClose(); err != nil {
+		return err
+	}
 	if err := cfg.checkSize(); err != nil {
 		return err
 	}

@@ -169,6 +169,18 @@ type Config struct {
 	// own. Called in the parent, on the hooks' goroutine, once for each lost client. Default: CancelJob.
 	OnClientDisconnect func(Disconnect) Action
 
+	// HalfClose says what it means that a client has sent FIN, after which he may still wait for his answer: HalfCloseGone,
+	// HalfCloseConfirm or HalfCloseIgnore. Who has left before his connection is accepted, in this sense, is skipped: no job
+	// runs for him, OnClientDisconnect is not called, and the scoreboard counts him. Clients that say all they have to say and
+	// close at once want HalfCloseIgnore. Default HalfCloseGone, or HalfCloseConfirm if there is a ConfirmGone.
+	HalfClose HalfClose
+
+	// ConfirmGone is asked whether the client of conn, who has sent FIN, has left. Called in the child, on a goroutine of its
+	// own, once for each job at most, while the job runs. It may write to the connection: who has closed all of it answers
+	// with a reset, which is noticed in any case. If it panics, or takes longer than 5 s, the client counts as there, until a
+	// reset or silence. Default: nobody is asked.
+	ConfirmGone func(conn *Conn) bool
+
 	// ClientTimeout is how long a TCP client's host may give no sign of life until the client counts as lost. The kernel asks
 	// for one when a fifth of that time is over, and again after each further fifth (TCP keep-alive). What was sent to the
 	// client may be unacknowledged for as long (TCP_USER_TIMEOUT), which also ends the connection of a client who is there but

@@ -40,8 +40,8 @@ func TestConfigDefaults(t *testing.T) {
 		StartTimeout: 10 * time.Second, DrainTimeout: 5 * time.Minute, StopTimeout: 30 * time.Second,
 		KillGrace: 2 * time.Second, LingerTimeout: 5 * time.Second,
 		Pool: Dynamic, MaxChildren: 150, MinSpare: 1, IdleTimeout: time.Minute, MinChildAge: 10 * time.Second,
-		ClientTimeout: 75 * time.Second,
-		IdleEvery:     time.Second, Umask: 0o027, Soak: 2 * time.Second, MaxDrainingGenerations: 4, MaxDrainingChildren: 214, AutoReloadWhen: NotRoot,
+		ClientTimeout: 75 * time.Second, HalfClose: HalfCloseGone,
+		IdleEvery: time.Second, Umask: 0o027, Soak: 2 * time.Second, MaxDrainingGenerations: 4, MaxDrainingChildren: 214, AutoReloadWhen: NotRoot,
 	}
 	if diff := cmp.Diff(want, cfg, plain); diff != "" {
 		t.Errorf("want (-) against got (+):\n%s", diff)
@@ -86,7 +86,7 @@ func TestConfigPaths(t *testing.T) {
 	want.Prefork, want.Concurrency = cfg.Prefork, cfg.Concurrency
 	want.StartTimeout, want.DrainTimeout, want.StopTimeout = cfg.StartTimeout, cfg.DrainTimeout, cfg.StopTimeout
 	want.KillGrace, want.LingerTimeout = cfg.KillGrace, cfg.LingerTimeout
-	want.ClientTimeout = cfg.ClientTimeout
+	want.ClientTimeout, want.HalfClose = cfg.ClientTimeout, cfg.HalfClose
 	want.Umask, want.Soak, want.AutoReloadWhen = cfg.Umask, cfg.Soak, cfg.AutoReloadWhen
 	want.MaxDrainingGenerations, want.MaxDrainingChildren = cfg.MaxDrainingGenerations, cfg.MaxDrainingChildren
 	want.Pool, want.MaxChildren, want.MinSpare = cfg.Pool, cfg.MaxChildren, cfg.MinSpare
@@ -118,6 +118,8 @@ func TestConfigErrors(t *testing.T) {
 		{func(c *Config) { c.MinSpare = -1 }, "MinSpare is -1"},
 		{func(c *Config) { c.MinSpare = 151 }, "MinSpare is 151"},
 		{func(c *Config) { c.MinSpare, c.MaxSpare = 5, 4 }, "less than MinSpare"},
+		{func(c *Config) { c.HalfClose = "no" }, `HalfClose is "no": want "gone", "confirm" or "ignore"`},
+		{func(c *Config) { c.HalfClose = HalfCloseConfirm }, "there is no ConfirmGone to ask"},
 		{func(c *Config) { c.ClientTimeout = 4 * time.Second }, "ClientTimeout is 4s: want at least 5s"},
 		{func(c *Config) { c.MaxRequests = -1 }, "MaxRequests is -1"},
 		{func(c *Config) { c.JobTimeout = -1 }, "JobTimeout is -1ns"},

@@ -2,15 +2,12 @@ package daemon
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"iter"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -92,6 +89,12 @@ func (c *Child) accept(ctx context.Context, of func(*childListener) kind) (*Conn
 			}
 			return nil, err
 		}
+		if c.skips(acc.fd) {
+			unix.Close(acc.fd)
+			c.board.Skip()
+			c.release()
+			continue
+		}
 		conn, err := c.adopt(acc, of(acc.from))
 		if err != nil {
 			// One connection is lost, not the child.
@@ -157,10 +160,7 @@ func (conn *Conn) With(ctx context.Context) (context.Context, context.CancelFunc
 // Describe says on the scoreboard what the job on this connection is, cut at 192 bytes. After Finish it says that there
 // is work again.
 func (conn *Conn) Describe(text string) {
-	conn.mu.Lock()
-	j := conn.job
-	conn.mu.Unlock()
-	if j != nil {
+	if j := conn.running(); j != nil {
 		conn.c.describe(j, text)
 		conn.check() // he may have sent his request and left before it was looked at
 	}
@@ -179,12 +179,9 @@ func (conn *Conn) Idle() {
 // Busy begins another job on the connection after Idle. It does not wait: a request that is already here is served even
 // if the child then runs more jobs than its Concurrency. With a running job it does nothing.
 func (conn *Conn) Busy() {
-	conn.mu.Lock()
-	if conn.job != nil {
-		conn.mu.Unlock()
+	if conn.running() != nil {
 		return
 	}
-	conn.mu.Unlock()
 	j := conn.c.begin(context.Background(), conn, "", conn.c.borrow())
 	conn.mu.Lock()
 	conn.job, conn.ctx = j, j.ctx
@@ -203,17 +200,13 @@ func (conn *Conn) Finish() {
 
 // check tells whether the client has left by now.
 func (conn *Conn) check() {
-	if how, ok := conn.judge(conn.poll()); ok {
-		conn.c.eye.report(conn, how)
-	}
+	conn.c.eye.judge(conn, conn.poll())
 }
 
 // Await says that the job waits for its client, who has not asked for anything, or not again: when he leaves he is not
 // missed. Describe ends that.
 func (conn *Conn) Await() {
-	conn.mu.Lock()
-	j := conn.job
-	conn.mu.Unlock()
+	j := conn.running()
 	if j == nil {
 		return
 	}
@@ -239,6 +232,13 @@ func (conn *Conn) over() {
 	}
 }
 
+// running returns the job that runs on the connection; nil: none does.
+func (conn *Conn) running() *Job {
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	return conn.job
+}
+
 // drop takes the job from the connection.
 func (conn *Conn) drop() *Job {
 	conn.mu.Lock()
@@ -259,73 +259,4 @@ func (conn *Conn) Close() error {
 		}
 	})
 	return conn.closeErr
-}
-
-// CloseWrite shuts down the writing side.
-func (conn *Conn) CloseWrite() error {
-	conn.shutWrite.Store(true)
-	conn.mu.Lock()
-	j := conn.job
-	conn.mu.Unlock()
-	if j != nil {
-		// Before it takes effect: what follows is no client's doing, and a Unix socket does not show who has ended what.
-		conn.c.redraw(j)
-	}
-	if cw, ok := conn.Conn.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
-	}
-	return fmt.Errorf("close write %T: %w", conn.Conn, unix.EOPNOTSUPP)
-}
-
-// ReadFrom copies from r to the connection, inside the kernel where it can.
-func (conn *Conn) ReadFrom(r io.Reader) (int64, error) {
-	if rf, ok := conn.Conn.(io.ReaderFrom); ok {
-		return rf.ReadFrom(r)
-	}
-	return io.Copy(struct{ io.Writer }{conn.Conn}, r)
-}
-
-// SyscallConn gives access to the descriptor.
-func (conn *Conn) SyscallConn() (syscall.RawConn, error) {
-	return conn.Conn.(syscall.Conn).SyscallConn()
-}
-
-// control calls f with the descriptor, unless it is closed.
-func (conn *Conn) control(f func(fd int) error) error {
-	rc, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var ferr error
-	if err := rc.Control(func(fd uintptr) { ferr = f(int(fd)) }); err != nil {
-		return err
-	}
-	return ferr
-}
-
-// RemoteAddr returns the client's address, also when the client has reset the connection before it was accepted.
-func (conn *Conn) RemoteAddr() net.Addr {
-	if conn.tcp {
-		return net.TCPAddrFromAddrPort(conn.peer)
-	}
-	return conn.Conn.RemoteAddr()
-}
-
-// endpoints returns both addresses of a TCP connection, and the path of a Unix one.
-func (conn *Conn) endpoints() (local, foreign netip.AddrPort, path string) {
-	switch a := conn.LocalAddr().(type) {
-	case *net.TCPAddr:
-		local = a.AddrPort()
-		return netip.AddrPortFrom(local.Addr().Unmap(), local.Port()), conn.peer, ""
-	case *net.UnixAddr:
-		path = a.Name
-	}
-	return local, conn.peer, path
-}
-
-func (conn *Conn) clientName() string {
-	if conn.tcp {
-		return conn.peer.String()
-	}
-	return "unix"
 }

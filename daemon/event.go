@@ -42,9 +42,10 @@ type (
 	evReady  struct{ who }
 	evExited struct {
 		who
-		status string // in words: "exit status 7", "signal: killed"
-		failed string // of a child that was never ready: what it said of that
-		done   uint64 // jobs it had done
+		status  string // in words: "exit status 7", "signal: killed"
+		failed  string // of a child that was never ready: what it said of that
+		done    uint64 // jobs it had done
+		skipped uint64 // clients it had skipped
 	}
 	// reload asks for a new generation. auto: by a change of files, and then a build that failed before is not tried again.
 	evReload struct {

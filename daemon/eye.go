@@ -93,20 +93,33 @@ func (e *eye) run() {
 			if conn == nil {
 				continue
 			}
-			if how, ok := conn.judge(ev.Events); ok {
-				e.report(conn, how)
-			}
+			e.judge(conn, ev.Events)
 		}
 	}
 }
 
-// judge says how the client has left, if it has.
+// judge acts on what the kernel tells of a connection.
+func (e *eye) judge(conn *Conn, events uint32) {
+	how, ok := conn.judge(events)
+	switch {
+	case !ok:
+	case events&notFIN != 0:
+		e.report(conn, how)
+	default:
+		e.fin(conn, how)
+	}
+}
+
+// judge says how the client has left, if it has; events without any of notFIN mean that it has sent FIN, no more.
 func (conn *Conn) judge(events uint32) (How, bool) {
 	hup, fail := events&unix.EPOLLHUP != 0, events&unix.EPOLLERR != 0
 	switch {
 	case events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) == 0:
 		return 0, false
 	case fail:
+		if info := conn.info(); conn.tcp && info != nil && silent(info, conn.c.cfg.ClientTimeout) {
+			return netmon.TimedOut, true
+		}
 		return netmon.Reset, true
 	case !conn.tcp && hup:
 		return netmon.Closed, !conn.shutWrite.Load()
@@ -118,60 +131,58 @@ func (conn *Conn) judge(events uint32) (How, bool) {
 		return netmon.Reset, !conn.shutWrite.Load()
 	}
 	// The client's FIN, or this process's own shutdown of reading: the state tells.
-	return netmon.Closed, conn.state() == unix.BPF_TCP_CLOSE_WAIT
+	info := conn.info()
+	return netmon.Closed, info != nil && info.State == unix.BPF_TCP_CLOSE_WAIT
 }
 
-// poll asks what the eye's epoll would tell now (epoll and poll share their bits, poll(2)).
-func (conn *Conn) poll() uint32 {
-	rc, err := conn.SyscallConn()
-	if err != nil {
-		return 0
-	}
-	var events uint32
-	rc.Control(func(fd uintptr) {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-		if n, err := unix.Poll(p, 0); err == nil && n == 1 {
-			events = uint32(p[0].Revents)
-		}
+// poll asks what the eye's epoll would tell now.
+func (conn *Conn) poll() (events uint32) {
+	conn.control(func(fd int) error {
+		events = hangUps(fd)
+		return nil
 	})
 	return events
 }
 
-// state asks the kernel for the state of a TCP connection; 0 if it does not say.
-func (conn *Conn) state() uint8 {
-	rc, err := conn.SyscallConn()
-	if err != nil {
+// hangUps asks what an epoll for EPOLLRDHUP would tell of a descriptor (epoll and poll share their bits, poll(2)).
+func hangUps(fd int) uint32 {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	if n, err := unix.Poll(p, 0); err != nil || n != 1 {
 		return 0
 	}
-	var state uint8
-	rc.Control(func(fd uintptr) {
-		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			state = info.State
-		}
+	return uint32(p[0].Revents)
+}
+
+// info asks the kernel about a TCP connection; nil if it does not say.
+func (conn *Conn) info() (info *unix.TCPInfo) {
+	conn.control(func(fd int) (err error) {
+		info, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		return err
 	})
-	return state
+	return info
 }
 
 // report tells the parent that the client of the job on conn has left. Without a job nobody is told now: if one begins
 // nevertheless, that looks again.
 func (e *eye) report(conn *Conn, how How) {
-	conn.mu.Lock()
-	j := conn.job
-	conn.mu.Unlock()
-	if j == nil {
-		return
+	if j := conn.running(); j != nil {
+		e.reportJob(j, how)
 	}
+}
+
+// reportJob is report for a job that may be over by now.
+func (e *eye) reportJob(j *Job, how How) {
 	e.c.mu.Lock()
-	if j.reported || j.answered {
+	if j.reported || j.answered || e.c.jobs[j.serial] != j {
 		e.c.mu.Unlock()
 		return
 	}
 	j.reported = true
 	text := j.text
 	e.c.mu.Unlock()
-	local, foreign, path := conn.endpoints()
+	local, foreign, path := j.conn.endpoints()
 	e.c.tell(control.Message{
-		Kind: control.Gone, Serial: j.serial, How: uint8(how), Inode: conn.inode,
+		Kind: control.Gone, Serial: j.serial, How: uint8(how), Inode: j.conn.inode,
 		Local: local, Foreign: foreign, Text: path + "\x00" + text,
 	})
 }
@@ -187,7 +198,7 @@ func (e *eye) find(m control.Message) {
 	}
 	e.mu.Unlock()
 	if found != nil {
-		e.report(found, How(m.How))
+		e.judge(found, found.poll()) // which knows what this side has done itself
 	}
 }
 

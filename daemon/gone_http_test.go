@@ -3,6 +3,8 @@ package daemon_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/brooddaemon/brood/scoreboard"
 )
 
 // A client may send his next request ahead and leave: neither that one is worked for.
@@ -31,7 +33,7 @@ func TestGonePipelined(t *testing.T) {
 	}
 }
 
-// A client who has closed his half before the request is looked at has left as well.
+// A client who has closed before the request is looked at has left as well: he is skipped, or lost.
 func TestGoneBeforeBegin(t *testing.T) {
 	for _, concurrency := range []string{"1", "4"} {
 		t.Run(concurrency, func(t *testing.T) {
@@ -42,10 +44,18 @@ func TestGoneBeforeBegin(t *testing.T) {
 				id := strings.Repeat("x", i+1)
 				request(t, conn, "POST", "/hold?id="+id, "unread")
 				conn.Close()
-				if e := s.event("end", id); e.Text != "client gone" {
+				s.await("him to be seen to", func(b *scoreboard.Snapshot) bool {
+					return skipped(b)+int(b.Lost) == i+1 && b.Children[0].Running == 0
+				})
+			}
+			ends := s.eventsOf("end", "")
+			for _, e := range ends {
+				if e.Text != "client gone" {
 					t.Errorf("the job ends: %s", e.Text)
 				}
-				s.lost(i + 1)
+			}
+			if n := len(s.lost(0)); n != len(ends) || n+skipped(s.board()) != 20 {
+				t.Errorf("%d clients were lost and %d skipped, %d jobs have run", n, skipped(s.board()), len(ends))
 			}
 		})
 	}

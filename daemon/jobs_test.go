@@ -35,6 +35,9 @@ func everywhere(mainLoop func(context.Context, *daemon.Child) error) daemon.Conf
 		StopTimeout:        time.Second,
 		Prefork:            2,
 	}
+	if os.Getenv("CONFIRM") != "" {
+		cfg.ConfirmGone = confirm
+	}
 	if hasIPv6() {
 		cfg.Listen = append(cfg.Listen, "[::1]:0")
 	}
@@ -118,6 +121,11 @@ func work(c *daemon.Child, conn *daemon.Conn) bool {
 		awaitGate(ctx, id)
 		end()
 		answer("bye")
+	case "quiet": // the same, without an answer at its end
+		begin()
+		answer("%d %d", os.Getpid(), c.Slot())
+		awaitGate(ctx, id)
+		end()
 	case "save": // until it is to end, of which it is told first; its word takes as long as ARG says
 		daemon.JobOf(ctx).OnEvict(func(reason error, deadline time.Time) {
 			note(event{What: "evicted", ID: id, Text: fmt.Sprintf("%v, %v left, context %v", reason, time.Until(deadline).Round(time.Second), ctx.Err())})

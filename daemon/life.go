@@ -169,6 +169,7 @@ func (p *pool) exited(ev evExited) {
 	}
 	p.remove(m)
 	p.status.Done += ev.done
+	p.status.Skipped += ev.skipped
 	switch {
 	case m.phase == scoreboard.PhaseStarting, m.failed != "":
 		text := m.failed

@@ -37,6 +37,7 @@ const (
 	hDone       = 192 // u64, jobs done by children that are gone
 	hReloadAt   = 200 // u64, ns since 1970, 0: never
 	hReloadOK   = 208 // u64, 1: the last reload succeeded
+	hSkipped    = 216 // u64, clients that had left before they were accepted, by children that are gone
 	hState      = 224 // text, 32 bytes
 	hReload     = 256 // text, 384 bytes: why the last reload was made, or why it failed
 	hTrouble    = 640 // text, 128 bytes: what has failed, if the state is degraded
@@ -79,6 +80,7 @@ const (
 	sSerial  = 144 // u64, serial of the oldest job that runs, 0: none
 	sDone    = 152 // u64, jobs ended
 	sRunning = 160 // u64, jobs running
+	sSkipped = 168 // u64, clients that had left before they were accepted
 	sSeq     = 192 // u64, odd while the record below is being written
 	sJob     = 200 // u64, serial of the job that the record describes, 0: none
 	sStarted = 208 // u64, ns since 1970

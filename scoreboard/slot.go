@@ -69,6 +69,9 @@ func (s *Slot) SetRunning(oldest uint64, n int) {
 // Done counts a job that has ended.
 func (s *Slot) Done() { s.word(sDone).Add(1) }
 
+// Skip counts a client that had left before it was accepted.
+func (s *Slot) Skip() { s.word(sSkipped).Add(1) }
+
 // Revoked returns the serial of the job whose client has left, 0: none.
 func (s *Slot) Revoked() uint64 { return s.word(sRevoked).Load() }
 

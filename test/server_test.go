@@ -137,13 +137,13 @@ type status struct {
 		PIDFile string `json:"pid_file"`
 	}
 	Status struct {
-		State                          string
-		Generation, Rolling            uint64
-		Want                           int
-		Born, Died, Killed, Lost, Done uint64
-		ReloadAt                       time.Time `json:"reload_at"`
-		ReloadOK                       bool      `json:"reload_ok"`
-		Reload                         string
+		State                                   string
+		Generation, Rolling                     uint64
+		Want                                    int
+		Born, Died, Killed, Lost, Done, Skipped uint64
+		ReloadAt                                time.Time `json:"reload_at"`
+		ReloadOK                                bool      `json:"reload_ok"`
+		Reload                                  string
 	}
 	Listen   string
 	Children []child
@@ -155,6 +155,7 @@ type child struct {
 	State      string
 	Cause      string
 	Done       uint64
+	Skipped    uint64
 	Running    uint64
 	Job        uint64
 	Client     string

@@ -61,15 +61,16 @@ func printTable(s *scoreboard.Snapshot, running bool, now time.Time, out io.Writ
 		fmt.Fprintf(out, ", listening on %s", logs.Escape(s.Listen))
 	}
 	fmt.Fprintln(out)
-	done, dequeue := s.Done, 0
+	done, skipped, dequeue := s.Done, s.Skipped, 0
 	for _, c := range s.Children {
 		done += c.Done
+		skipped += c.Skipped
 		if c.Kind == scoreboard.Dequeue {
 			dequeue++
 		}
 	}
-	fmt.Fprintf(out, "children %d of %d wanted%s, %d born, %d died, %d killed; jobs done %d, clients lost %d\n",
-		len(s.Children)-dequeue, s.Want, beside(dequeue), s.Born, s.Died, s.Killed, done, s.Lost)
+	fmt.Fprintf(out, "children %d of %d wanted%s, %d born, %d died, %d killed; jobs done %d, clients lost %d%s\n",
+		len(s.Children)-dequeue, s.Want, beside(dequeue), s.Born, s.Died, s.Killed, done, s.Lost, andSkipped(skipped))
 	if !s.ReloadAt.IsZero() {
 		result := "done"
 		if !s.ReloadOK {
@@ -114,6 +115,14 @@ func beside(n int) string {
 		return ""
 	}
 	return fmt.Sprintf(" and %d dequeue", n)
+}
+
+// andSkipped tells of clients that had left before they were accepted, if there were any.
+func andSkipped(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", skipped %d", n)
 }
 
 func orDash(s string) string {

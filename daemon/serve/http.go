@@ -16,7 +16,8 @@ import (
 // certificates.
 //
 // A request is a job: its method and path stand on the scoreboard, and its context ends when its client has left and
-// the policy is to cancel. (net/http ends it on its own account, too, whenever it sees the client leave.) At
+// the policy is to cancel. (net/http ends it on its own account, too, whenever it sees the client leave; but not at a FIN
+// alone, unless Config.HalfClose says that this means it.) At
 // Concurrency 1 connections are not kept alive, because an idle client must not own a child, and HTTP/2 is off; otherwise a kept
 // connection counts as a job only while a request runs on it.
 //
@@ -29,7 +30,7 @@ func HTTP(srv *http.Server) func(context.Context, *daemon.Child) error {
 		if err != nil {
 			return nil // the child drains already
 		}
-		h := &httpLoop{srv: srv, linger: c.LingerTimeout(), single: c.Concurrency() == 1,
+		h := &httpLoop{srv: srv, linger: c.LingerTimeout(), single: c.Concurrency() == 1, patient: c.HalfClose() != daemon.HalfCloseGone,
 			open: map[net.Conn]time.Time{}, running: map[*daemon.Conn]int{}, taken: map[*daemon.Conn]bool{}, changed: make(chan struct{}, 1)}
 		h.wrap()
 		stop := context.AfterFunc(ctx, h.close)
@@ -69,6 +70,7 @@ type httpLoop struct {
 	srv     *http.Server
 	linger  time.Duration
 	single  bool // one job per child
+	patient bool // a FIN is not all that it takes to leave
 	mu      sync.Mutex
 	open    map[net.Conn]time.Time // since when no request runs on it; zero: one does
 	running map[*daemon.Conn]int   // requests
@@ -77,8 +79,24 @@ type httpLoop struct {
 	changed chan struct{} // a connection was closed or became idle
 }
 
-// connKey finds the connection in a request's context.
+// connKey finds the origin of a request in its context.
 type connKey struct{}
+
+// An origin is the connection that a request came on, and its context before net/http has made it end with the connection.
+type origin struct {
+	conn *daemon.Conn
+	ctx  context.Context
+}
+
+// outlive returns ctx without what net/http makes of a FIN: it ends with the origin's own context alone.
+func (o origin) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(o.ctx, func() { cancel(context.Cause(o.ctx)) })
+	return ctx, func() {
+		stop()
+		cancel(context.Canceled)
+	}
+}
 
 func (h *httpLoop) wrap() {
 	handler, connState, connContext := h.srv.Handler, h.srv.ConnState, h.srv.ConnContext
@@ -95,7 +113,7 @@ func (h *httpLoop) wrap() {
 		if connContext != nil {
 			ctx = connContext(ctx, nc)
 		}
-		return context.WithValue(ctx, connKey{}, job(nc))
+		return context.WithValue(ctx, connKey{}, origin{job(nc), ctx})
 	}
 	h.srv.ConnState = func(nc net.Conn, st http.ConnState) {
 		h.follow(nc, st)
@@ -108,14 +126,22 @@ func (h *httpLoop) wrap() {
 			// For HTTP/2 net/http makes a GOAWAY of it.
 			w.Header().Set("Connection", "close")
 		}
-		conn, _ := r.Context().Value(connKey{}).(*daemon.Conn)
+		ctx := r.Context()
+		from, _ := ctx.Value(connKey{}).(origin)
+		conn := from.conn
 		if conn == nil {
 			handler.ServeHTTP(w, r)
 			return
 		}
 		h.begin(conn)
 		conn.Describe(r.Method + " " + r.URL.Path)
-		ctx, cancel := conn.With(r.Context())
+		// The streams of HTTP/2 end one by one, and with a FIN all of them.
+		if h.patient && r.ProtoMajor == 1 {
+			var free context.CancelFunc
+			ctx, free = from.outlive(ctx)
+			defer free()
+		}
+		ctx, cancel := conn.With(ctx)
 		defer cancel()
 		defer h.end(conn)
 		handler.ServeHTTP(w, r.WithContext(ctx))
