@@ -115,6 +115,14 @@ func work(c *daemon.Child, conn *daemon.Conn) bool {
 		answer("%d %d", os.Getpid(), c.Slot())
 		<-ctx.Done()
 		end()
+	case "drip": // until cancelled, with a word now and then
+		begin()
+		answer("%d %d", os.Getpid(), c.Slot())
+		for ctx.Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+			answer("and")
+		}
+		end()
 	case "gate": // until the test opens the gate
 		begin()
 		answer("%d %d", os.Getpid(), c.Slot())
