@@ -26,6 +26,9 @@ func TestGoneTLSRows(t *testing.T) {
 					continue // a handler gets the connection of TLS there
 				}
 				for _, w := range []way{{name: "close_notify", tcp: netmon.Closed}, ways[0], ways[1]} {
+					if w.name == "close_notify" && b.name == "GET" {
+						continue // net/http may end the job before the FIN is there, and then nobody works for him
+					}
 					n++
 					id := fmt.Sprint("client", n)
 					conn := s.visit().Conn.(*tls.Conn)
