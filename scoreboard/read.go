@@ -43,6 +43,7 @@ type Child struct {
 	Started    time.Time     `json:"started,omitzero"`
 	Left       time.Duration `json:"left,omitzero"` // time the job has left; negative: it is over; 0: no limit
 	Client     string        `json:"client,omitzero"`
+	Inode      uint64        `json:"inode,omitzero"` // of that client's connection, 0: none, or it does not matter who leaves
 	Text       string        `json:"text,omitzero"`
 	Torn       bool          `json:"torn,omitzero"` // the child was stopped or died while it wrote; Job and what follows are not known
 }
@@ -199,7 +200,7 @@ func decodeSlot(i int, raw []byte, torn bool) (c Child, ok bool) {
 		}
 	}
 	if !torn && get(sJob) != 0 {
-		c.Job, c.Started = get(sJob), stamp(get(sStarted))
+		c.Job, c.Started, c.Inode = get(sJob), stamp(get(sStarted)), get(sInode)
 		if limit := get(sLimit); limit != 0 {
 			c.Left = time.Duration(limit) - monotonic()
 		}

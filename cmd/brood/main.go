@@ -3,6 +3,7 @@
 //	brood dev     PACKAGE [flags of the program]
 //	                              build it, run it here, roll it over to new code when its sources change
 //	brood status  DIR|NAME|PID    what every child is doing
+//	brood conns   DIR|NAME|PID    the connections of every child, and the jobs that run on them
 //	brood reload  DIR|NAME|PID    start a new generation of children, wait until it has proved itself
 //	brood upgrade DIR|NAME|PID    replace the parent's own program in its place, wait until the new one has taken over
 //	brood stop    DIR|NAME|PID    finish the running jobs and stop, wait until the daemon is gone
@@ -68,6 +69,9 @@ func renewing(fs *flag.FlagSet, o *options) {
 
 var commands = []command{
 	{"status", "", "what every child is doing", status, func(fs *flag.FlagSet, o *options) {
+		fs.BoolVar(&o.json, "json", false, "print JSON")
+	}},
+	{"conns", "", "the connections of every child, and the jobs that run on them", conns, func(fs *flag.FlagSet, o *options) {
 		fs.BoolVar(&o.json, "json", false, "print JSON")
 	}},
 	{"reload", "", "start a new generation of children and wait until it has proved itself", reload, renewing},
