@@ -112,6 +112,8 @@ func (l *loop) run(ctx context.Context) error {
 		}
 		select {
 		case ev = <-l.events:
+		case s := <-l.signals:
+			ev = asked(s)
 		case <-timer.C:
 			ev = evTick{}
 		case <-l.watch.due():

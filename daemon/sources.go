@@ -57,7 +57,6 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 	l.hearSignals()
 	// Until everything is given back: another signal, of an impatient operator, must not leave half of it.
 	l.deafen = func() { signal.Stop(l.signals) }
-	go l.readSignals(l.signals)
 	go l.readBell()
 	go l.serveOperators(operators)
 	go l.spawner.run()
@@ -88,10 +87,11 @@ const maxSignals = 64
 // standard error who leaves must not take it with him.
 var wishes = []os.Signal{unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE}
 
+// ends are the signals that end it.
+var ends = []os.Signal{unix.SIGTERM, unix.SIGQUIT, unix.SIGINT}
+
 // hearSignals makes the loop be told of signals.
-func (l *loop) hearSignals() {
-	signal.Notify(l.signals, append([]os.Signal{unix.SIGTERM, unix.SIGQUIT, unix.SIGINT}, wishes...)...)
-}
+func (l *loop) hearSignals() { signal.Notify(l.signals, append(wishes, ends...)...) }
 
 // listenOperators opens the control socket, or takes over the one that was handed over.
 func (l *loop) listenOperators() (*net.UnixListener, error) {
@@ -101,31 +101,27 @@ func (l *loop) listenOperators() (*net.UnixListener, error) {
 	return control.Listen(l.cfg.RunDir)
 }
 
-func (l *loop) readSignals(signals <-chan os.Signal) {
-	for {
-		select {
-		case s := <-signals:
-			cause := "signal " + unix.SignalName(s.(unix.Signal))
-			switch s {
-			case unix.SIGTERM, unix.SIGQUIT:
-				l.post(evStop{stopDrain, cause})
-			case unix.SIGINT:
-				l.post(evStop{stopQuick, cause})
-			case unix.SIGHUP:
-				l.post(evReload{cause: cause})
-			case unix.SIGTTIN:
-				l.post(evScale{n: 1, relative: true, cause: cause})
-			case unix.SIGTTOU:
-				l.post(evScale{n: -1, relative: true, cause: cause})
-			case unix.SIGUSR1:
-				l.post(evReopen{cause: cause})
-			case unix.SIGUSR2:
-				l.post(evUpgrade{cause: cause})
-			}
-		case <-l.done:
-			return
-		}
+// asked is what a signal asks for. The loop takes signals itself: one that somebody else had in his hands would be lost when the
+// parent's program is replaced.
+func asked(s os.Signal) event {
+	cause := "signal " + unix.SignalName(s.(unix.Signal))
+	switch s {
+	case unix.SIGTERM, unix.SIGQUIT:
+		return evStop{stopDrain, cause}
+	case unix.SIGINT:
+		return evStop{stopQuick, cause}
+	case unix.SIGHUP:
+		return evReload{cause: cause}
+	case unix.SIGTTIN:
+		return evScale{n: 1, relative: true, cause: cause}
+	case unix.SIGTTOU:
+		return evScale{n: -1, relative: true, cause: cause}
+	case unix.SIGUSR1:
+		return evReopen{cause: cause}
+	case unix.SIGUSR2:
+		return evUpgrade{cause: cause}
 	}
+	return evTick{}
 }
 
 // idleLoop calls the hook of that name every so often, unless the last call still runs.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -124,18 +125,43 @@ func (l *loop) succeed() {
 		return
 	}
 	// From here until the new program listens to signals, one that asks for something is lost, and must not end it; one that
-	// ends the daemon does: its children see that and finish their jobs.
-	ignored := []os.Signal{unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTTIN, unix.SIGTTOU, unix.SIGWINCH}
-	signal.Ignore(ignored...)
-	signal.Reset(unix.SIGTERM, unix.SIGINT, unix.SIGQUIT)
-	if !l.quiet() { // one has come before
-		l.hearSignals()
+	// ends the daemon does: its children see that and finish their jobs. Those that have come before are in the channel when
+	// Stop returns.
+	signal.Ignore(wishes...)
+	signal.Stop(l.signals)
+	err := error(nil)
+	undo := fatal(ends)
+	quiet := l.quiet()
+	if quiet {
+		err = l.execute()
+	}
+	undo()
+	l.hearSignals()
+	if !quiet {
 		return
 	}
-	err := l.execute()
-	l.hearSignals()
 	l.service.phase = servicePhase{word: reloadingWord} // of which the end is to be told
 	l.later = append(l.later, evNotReplaced{fmt.Errorf("the new program cannot be executed: %w", err)})
+}
+
+// fatal leaves it to the kernel to end this process by these signals, and returns a function that undoes this. The runtime would
+// do it, too, but on a thread that the execution of another program may end before it has.
+func fatal(signals []os.Signal) (undo func()) {
+	// A struct sigaction is no longer on any architecture, and of zeros is the default action. The runtime's is not known here,
+	// but can be given back as it is.
+	type action [8]uint64
+	set := func(s os.Signal, a, old *action) {
+		unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s.(unix.Signal)), uintptr(unsafe.Pointer(a)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
+	}
+	before := make([]action, len(signals))
+	for i, s := range signals {
+		set(s, new(action), &before[i])
+	}
+	return func() {
+		for i, s := range signals {
+			set(s, &before[i], nil)
+		}
+	}
 }
 
 // execute hands over. It returns only with an error, and has undone everything then.
