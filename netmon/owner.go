@@ -117,17 +117,19 @@ func (d *fdDir) explain(op string, pid int, err error) error {
 	case unix.ENOENT, unix.ESRCH:
 		return errGone
 	case unix.EACCES, unix.EPERM:
-		// A zombie's directory belongs to root, whoever it was (fs/proc/base.c,
-		// task_dump_owner), so its own parent may be refused.
-		if d.zombie(pid) {
+		// The directory of a process that has no memory any more belongs to root,
+		// whoever it was (fs/proc/base.c, task_dump_owner), so its own parent may be
+		// refused.
+		if d.ending(pid) {
 			return errGone
 		}
 	}
 	return fmt.Errorf("netmon: %s %s%d/fd: %w", op, d.fs, pid, err)
 }
 
-// zombie reports whether pid has ended and waits for its parent to notice.
-func (d *fdDir) zombie(pid int) bool {
+// ending reports whether pid is on its way out, or has ended and waits for its parent to
+// notice, or is not there at all.
+func (d *fdDir) ending(pid int) bool {
 	fd, err := open(d.path(pid, "/stat"), 0)
 	if err != nil {
 		return err == unix.ENOENT || err == unix.ESRCH
@@ -138,9 +140,32 @@ func (d *fdDir) zombie(pid int) bool {
 	if err != nil {
 		return err == unix.ESRCH
 	}
-	// "PID (name) STATE …"; the name may itself hold brackets.
-	i := bytes.LastIndexByte(buf[:n], ')')
-	return i >= 0 && i+2 < n && (buf[i+2] == 'Z' || buf[i+2] == 'X')
+	return endingStat(buf[:n])
+}
+
+// endingStat reports whether the text of /proc/PID/stat is that of a process that ends:
+// "PID (name) STATE ppid pgrp session tty tpgid flags …", where the name may itself hold
+// brackets. On its way out a process still runs, but has the flag PF_EXITING.
+func endingStat(text []byte) bool {
+	const exiting = 0x4
+	i := bytes.LastIndexByte(text, ')')
+	if i < 0 {
+		return false
+	}
+	for field, rest := 0, text[i+1:]; ; field++ {
+		rest = bytes.TrimLeft(rest, " ")
+		var word []byte
+		word, rest, _ = bytes.Cut(rest, []byte(" "))
+		switch {
+		case len(word) == 0:
+			return false
+		case field == 0 && (word[0] == 'Z' || word[0] == 'X'):
+			return true
+		case field == 6:
+			flags, err := strconv.ParseUint(string(word), 10, 32)
+			return err == nil && flags&exiting != 0
+		}
+	}
 }
 
 // socketInode returns n for "socket:[n]", and 0 for anything else.

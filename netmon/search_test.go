@@ -3,7 +3,6 @@ package netmon
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -279,20 +278,4 @@ func TestOutOfDescriptors(t *testing.T) {
 		t.Fatal(got, err)
 	}
 	expect(t, m, []int{7}, lost(7, 1, Reset))
-}
-
-func TestZombie(t *testing.T) {
-	d := newFDDir(DefaultFS)
-	if d.zombie(os.Getpid()) {
-		t.Error("this process is alive")
-	}
-	cmd := exec.Command("true")
-	if err := cmd.Start(); err != nil {
-		t.Skip(err)
-	}
-	eventually(t, func() bool { return d.zombie(cmd.Process.Pid) })
-	cmd.Wait()
-	if !d.zombie(cmd.Process.Pid) {
-		t.Error("a process that does not exist is gone too")
-	}
 }
