@@ -101,3 +101,22 @@ func TestConfirm(t *testing.T) {
 		confirm(l, 0)
 	})
 }
+
+// The kernel compares cookies; if it did not, or gave the listener instead, the answer
+// must not be taken for the connection's.
+func TestLookupOfAnother(t *testing.T) {
+	asked := conn("10.0.0.1:80", "10.0.0.2:5000", 11, Established)
+	asked.Cookie = 5
+	for _, change := range []func(c *Conn){
+		func(c *Conn) { c.Cookie = 6 },
+		func(c *Conn) { c.State = Listen },
+		func(c *Conn) { c.Remote = netip.MustParseAddrPort("0.0.0.0:0") },
+	} {
+		answer := asked
+		change(&answer)
+		d, _ := fakeDiag([]any{message(byFam, 0, 0, diagBody(answer)...)})
+		if got, err := d.Lookup(nil, []Conn{asked}); err != nil || got[0] != 0 {
+			t.Error(answer, got, err)
+		}
+	}
+}
