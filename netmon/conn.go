@@ -85,7 +85,7 @@ type Filter struct {
 	States States
 }
 
-// Snapshotter is a source of rows: [Diag], [Table], or another way to ask the kernel.
+// Snapshotter is a source of rows: [Auto], [Diag], [Table], or another way to ask the kernel.
 type Snapshotter interface {
 	// Snapshot appends the rows that f wants to dst and returns the longer slice.
 	//
