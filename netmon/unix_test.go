@@ -2,6 +2,7 @@ package netmon
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -141,4 +142,14 @@ func TestUnixRows(t *testing.T) {
 	again.Peer, again.Shutdown = 0, ShutRead|ShutWrite
 	poll(unixRowsOf{again}, told)
 	poll(unixRowsOf{again})
+	// What was seen of our own end is not forgotten when a dump fails.
+	ours := UnixConn{Path: "/s", Inode: 1, Cookie: 3, Peer: 9, Shutdown: ShutWrite}
+	poll(unixRowsOf{ours})
+	m.WatchUnix(brokenUnix{}, "/s")
+	if got, err := m.Poll(nil, nil, []int{7}); !errors.Is(err, errBroken) || len(got) > 0 {
+		t.Fatal(got, err)
+	}
+	m.WatchUnix(&u, "/s")
+	ours.Peer, ours.Shutdown = 0, ShutRead|ShutWrite
+	poll(unixRowsOf{ours})
 }
