@@ -52,36 +52,44 @@ func (l *loop) show(now time.Time) {
 	l.report(now)
 }
 
-// swept passes on what the look at the kernel's tables has found.
+// findTime is how long a child may take to say which of its jobs had the client that is gone, before the parent takes it
+// from the child's record. It is more than a child needs that can run at all.
+const findTime = 50 * time.Millisecond
+
+// swept passes on what the look at the kernel's tables has found. A child knows better which of its jobs had that client,
+// how he has left, and whether it was its own doing, so it is asked first.
 func (l *loop) swept(ev evSwept) {
-	if ev.err != nil {
-		l.watch.complain(ev.err)
-	}
+	l.watch.looked(ev.err)
 	for _, lost := range ev.lost {
 		fin := lost.How == netmon.Closed && lost.Proto == "tcp" || lost.How == netmon.HalfClosed
 		if fin && l.cfg.HalfClose == HalfCloseIgnore {
 			continue
 		}
-		// Whether the client has left is for the child to find out, then.
-		asks := fin && l.cfg.HalfClose == HalfCloseConfirm
 		for slot, proc := range l.processes {
 			if proc.pid != lost.PID {
 				continue
 			}
-			hint, err := l.board.Look(slot)
-			if !asks && err == nil && hint.Job != 0 && hint.Inode == lost.Inode {
-				l.later = append(l.later, evGone{proc.who, Disconnect{
-					Job: hint.Job, Proto: lost.Proto, Local: lost.Local, Foreign: lost.Foreign, Path: lost.Path, How: lost.How,
-				}})
-				break
-			}
-			// Else the record shows another of its jobs, if any: the child knows which one runs on that connection.
 			if err := proc.tell(control.Message{
 				Kind: control.Find, Inode: lost.Inode, Local: lost.Local, Foreign: lost.Foreign, How: uint8(lost.How),
 			}); err != nil && !gone(err) {
 				l.log.Error("cannot reach child", "slot", slot, "pid", proc.pid, "err", err)
 			}
+			if !fin || l.cfg.HalfClose != HalfCloseConfirm { // else nobody but the child can find out
+				time.AfterFunc(findTime, func() { l.post(evFound{proc.who, lost}) })
+			}
 		}
 	}
 	l.watch.next(ev.took)
+}
+
+// found takes it from the record of a child, which may be stopped, that the client of a job has left. One that the child has
+// named itself meanwhile is counted once.
+func (l *loop) found(ev evFound) event {
+	hint, err := l.board.Look(ev.slot)
+	if err != nil || l.process(ev.who) == nil || hint.Job == 0 || hint.Inode != ev.lost.Inode {
+		return ev // the record shows another job, or none: the child says it as soon as it can
+	}
+	return evGone{ev.who, Disconnect{
+		Job: hint.Job, Proto: ev.lost.Proto, Local: ev.lost.Local, Foreign: ev.lost.Foreign, Path: ev.lost.Path, How: ev.lost.How,
+	}}
 }

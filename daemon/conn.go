@@ -132,7 +132,7 @@ func (c *Child) adopt(acc accepted, k kind) (*Conn, error) {
 	conn.job, conn.ctx = j, j.ctx
 	// After the job has begun: what the eye sees has a name then.
 	if err := c.eye.watch(conn); err != nil {
-		c.complain("cannot watch a connection: %v", err)
+		c.eye.fails(err)
 	}
 	return conn, nil
 }

@@ -200,7 +200,7 @@ func TestConnHasNoDuplicate(t *testing.T) {
 // connectionInodes returns the inodes of the server's end of a client's connection.
 func connectionInodes(t testing.TB, conn net.Conn) []uint64 {
 	t.Helper()
-	b, err := os.ReadFile("/proc/net/tcp")
+	b, err := os.ReadFile("/proc/thread-self/net/tcp")
 	if err != nil {
 		t.Fatal(err)
 	}

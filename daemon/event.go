@@ -149,6 +149,11 @@ type (
 		took time.Duration
 		err  error
 	}
+	// found: the child has had the time to say what it knows of a connection that was lost. For the loop.
+	evFound struct {
+		who
+		lost netmon.Lost
+	}
 	// hint: something has ended on a connection of a child. For the loop.
 	evHint struct{}
 	// shut says that BeforeShutdown has returned. For the loop.
@@ -188,6 +193,7 @@ func (evSettled) isEvent()     {}
 func (evOverdue) isEvent()     {}
 func (evTick) isEvent()        {}
 func (evRung) isEvent()        {}
+func (evFound) isEvent()       {}
 func (evHint) isEvent()        {}
 func (evSwept) isEvent()       {}
 func (evShut) isEvent()        {}

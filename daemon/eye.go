@@ -26,6 +26,7 @@ type eye struct {
 	mu    sync.Mutex
 	conns map[uint32]*Conn // by token: a descriptor's number is soon another's
 	token uint32
+	blind bool // the log has been told that this eye cannot look
 }
 
 func newEye(c *Child) (*eye, error) {
@@ -64,6 +65,17 @@ func (e *eye) watch(conn *Conn) error {
 	return err
 }
 
+// fails tells the log, once, that this child has to rely on the parent's look.
+func (e *eye) fails(err error) {
+	e.mu.Lock()
+	told := e.blind
+	e.blind = true
+	e.mu.Unlock()
+	if !told {
+		fmt.Fprintf(os.Stderr, "cannot watch connections; the parent's look at the kernel's tables remains: %v\n", err)
+	}
+}
+
 // forget drops a connection that has been closed here; the kernel has dropped it by itself.
 func (e *eye) forget(conn *Conn) {
 	e.mu.Lock()
@@ -74,7 +86,7 @@ func (e *eye) forget(conn *Conn) {
 func (e *eye) run() {
 	rc, err := e.epoll.SyscallConn()
 	if err != nil {
-		e.c.complain("cannot watch connections: %v", err)
+		e.fails(err)
 		return
 	}
 	events := make([]unix.EpollEvent, 64)

@@ -170,6 +170,8 @@ func (l *loop) prepare(ev event) event {
 		l.shutDown()
 	case evRung, evTick:
 		return l.look()
+	case evFound:
+		return l.found(ev)
 	case evHint:
 		l.watch.hint()
 	case evSwept:

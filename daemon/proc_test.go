@@ -119,9 +119,9 @@ func blocking(t testing.TB, pid, fd int) bool {
 // listenerInode finds the listening socket with an address in the kernel's tables.
 func listenerInode(t testing.TB, network, addr string) uint64 {
 	t.Helper()
-	table, column := "/proc/net/"+network, 9
+	table, column := "/proc/thread-self/net/"+network, 9
 	if network == "tcp4" {
-		table = "/proc/net/tcp"
+		table = "/proc/thread-self/net/tcp"
 	}
 	if network == "unix" {
 		column = 6

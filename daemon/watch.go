@@ -16,8 +16,6 @@ const (
 	sweepEvery = 250 * time.Millisecond
 	// sweepShare bounds the cost: after a look that cost d, the next one waits 50 d, which is two per cent of a processor.
 	sweepShare = 50
-	// complainEvery limits how often the same trouble is logged.
-	complainEvery = time.Minute
 )
 
 // A watch looks at the connections of busy children in the kernel's tables. While nobody is busy it rests: the
@@ -26,18 +24,18 @@ const (
 // The connections that a look has found are watched from then on, without the children's help: when something ends on one
 // of them the next look is due at once.
 type watch struct {
-	p          *Parent
-	ports      []uint16
-	paths      []string // of Unix sockets
-	timer      *time.Timer
-	active     bool // somebody was busy at the last look
-	sweeping   bool
-	hinting    atomic.Bool   // the loop has been told, and has not taken note yet
-	hinted     bool          // while a look was under way
-	ended      time.Time     // the last look
-	rest       time.Duration // that is due after it
-	requests   chan []int    // pids
-	complained time.Time
+	p        *Parent
+	ports    []uint16
+	paths    []string // of Unix sockets
+	timer    *time.Timer
+	active   bool // somebody was busy at the last look
+	sweeping bool
+	hinting  atomic.Bool   // the loop has been told, and has not taken note yet
+	hinted   bool          // while a look was under way
+	ended    time.Time     // the last look
+	rest     time.Duration // that is due after it
+	requests chan []int    // pids
+	blind    bool          // the last look has failed
 }
 
 func newWatch(p *Parent) *watch {
@@ -190,10 +188,13 @@ func (w *watch) hint() {
 
 func (w *watch) hasten() { w.timer.Reset(time.Until(w.ended.Add(w.rest))) }
 
-// complain logs that the tables cannot be read.
-func (w *watch) complain(err error) {
-	if now := time.Now(); now.Sub(w.complained) > complainEvery {
-		w.complained = now
+// looked logs that the tables cannot be read, once as long as that lasts.
+func (w *watch) looked(err error) {
+	switch {
+	case err == nil && w.blind:
+		w.p.log.Info("the connections of children can be looked at again")
+	case err != nil && !w.blind:
 		w.p.log.Warn("cannot look at the connections of children; their own eyes remain", "err", err)
 	}
+	w.blind = err != nil
 }
