@@ -178,7 +178,7 @@ type Config struct {
 	// ConfirmGone is asked whether the client of conn, who has sent FIN, has left. Called in the child, on a goroutine of its
 	// own, once for each job at most, while the job runs. It may write to the connection: who has closed all of it answers
 	// with a reset, which is noticed in any case. If it panics, or takes longer than 5 s, the client counts as there, until a
-	// reset or silence. Default: nobody is asked.
+	// reset or silence. Default: nobody is asked; see HalfCloseConfirm.
 	ConfirmGone func(conn *Conn) bool
 
 	// ClientTimeout is how long a TCP client's host may give no sign of life until the client counts as lost. The kernel asks

@@ -119,7 +119,6 @@ func TestConfigErrors(t *testing.T) {
 		{func(c *Config) { c.MinSpare = 151 }, "MinSpare is 151"},
 		{func(c *Config) { c.MinSpare, c.MaxSpare = 5, 4 }, "less than MinSpare"},
 		{func(c *Config) { c.HalfClose = "no" }, `HalfClose is "no": want "gone", "confirm" or "ignore"`},
-		{func(c *Config) { c.HalfClose = HalfCloseConfirm }, "there is no ConfirmGone to ask"},
 		{func(c *Config) { c.ClientTimeout = 4 * time.Second }, "ClientTimeout is 4s: want at least 5s"},
 		{func(c *Config) { c.MaxRequests = -1 }, "MaxRequests is -1"},
 		{func(c *Config) { c.JobTimeout = -1 }, "JobTimeout is -1ns"},

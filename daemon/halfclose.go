@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/netmon"
 )
 
 // A HalfClose says what it means that a client has sent FIN: he will send no more, but may still want the answer. On TCP
@@ -14,7 +16,8 @@ type HalfClose string
 const (
 	// HalfCloseGone takes a FIN for the client's leaving.
 	HalfCloseGone HalfClose = "gone"
-	// HalfCloseConfirm asks Config.ConfirmGone whether a client who has sent FIN has left.
+	// HalfCloseConfirm asks Config.ConfirmGone whether a client who has sent FIN has left. Without one the kernel is asked,
+	// again and again: it knows of clients on this host, and of others no more than HalfCloseIgnore waits for.
 	HalfCloseConfirm HalfClose = "confirm"
 	// HalfCloseIgnore waits for more than a FIN: for a reset, or for silence. On a Unix socket the kernel tells when the client
 	// has closed the whole of it, which counts as well.
@@ -33,14 +36,8 @@ func (cfg *Config) completeHalfClose() error {
 		}
 	}
 	switch cfg.HalfClose {
-	case HalfCloseGone, HalfCloseIgnore:
+	case HalfCloseGone, HalfCloseConfirm, HalfCloseIgnore:
 		return nil
-	case HalfCloseConfirm:
-		if cfg.ConfirmGone != nil {
-			return nil
-		}
-		return fmt.Errorf("field HalfClose is %q, but there is no ConfirmGone to ask: set it, or say %q or %q",
-			HalfCloseConfirm, HalfCloseGone, HalfCloseIgnore)
 	}
 	return fmt.Errorf("field HalfClose is %q: want %q, %q or %q", cfg.HalfClose, HalfCloseGone, HalfCloseConfirm, HalfCloseIgnore)
 }
@@ -71,7 +68,7 @@ func (e *eye) fin(conn *Conn, how How) {
 	}
 }
 
-// confirm asks whether the client of the job that runs on conn has left, once for each job. It does not wait for the answer.
+// confirm finds out whether the client of the job that runs on conn has left, once for each job. It does not wait for that.
 func (e *eye) confirm(conn *Conn, how How) {
 	j := conn.running()
 	if j == nil {
@@ -84,6 +81,15 @@ func (e *eye) confirm(conn *Conn, how How) {
 	if known {
 		return
 	}
+	if e.c.cfg.ConfirmGone == nil {
+		go e.askKernel(j, conn, how)
+		return
+	}
+	go e.askProgram(j, conn, how)
+}
+
+// askProgram asks ConfirmGone.
+func (e *eye) askProgram(j *Job, conn *Conn, how How) {
 	answer := make(chan bool, 1)
 	go func() {
 		gone := false
@@ -92,17 +98,49 @@ func (e *eye) confirm(conn *Conn, how How) {
 			e.c.complain("%v", err)
 		}
 	}()
-	go func() {
-		late := time.NewTimer(confirmWait)
-		defer late.Stop()
-		select {
-		case gone := <-answer:
-			if gone {
-				e.reportJob(j, how)
-			}
-		case <-late.C:
-			e.c.complain("ConfirmGone has not answered within %v: the client counts as there", confirmWait)
-		case <-j.ctx.Done():
+	late := time.NewTimer(confirmWait)
+	defer late.Stop()
+	select {
+	case gone := <-answer:
+		if gone {
+			e.reportJob(j, how)
 		}
-	}()
+	case <-late.C:
+		e.c.complain("ConfirmGone has not answered within %v: the client counts as there", confirmWait)
+	case <-j.ctx.Done():
+	}
+}
+
+// askKernelEvery is how often the kernel is asked about a client who waits for his answer.
+const askKernelEvery = 100 * time.Millisecond
+
+// askKernel looks for the client's own end of a TCP connection, until it is gone or the job is over. The end of a client on
+// another host is not there to be seen: his reset or his silence will tell.
+func (e *eye) askKernel(j *Job, conn *Conn, how How) {
+	if !conn.tcp {
+		return // the kernel has told that he waits
+	}
+	diag := netmon.NewDiag()
+	defer diag.Close()
+	local, foreign, _ := conn.endpoints()
+	lost := netmon.Lost{Proto: "tcp", Local: local, Foreign: foreign, How: how}
+	tick := time.NewTicker(askKernelEvery)
+	defer tick.Stop()
+	for {
+		switch got, err := diag.Confirm(lost); {
+		case err != nil:
+			e.c.complain("cannot ask the kernel about a client who has sent FIN: he counts as there: %v", err)
+			return
+		case got == netmon.Closed:
+			e.reportJob(j, how)
+			return
+		case got != netmon.HalfClosed:
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-j.ctx.Done():
+			return
+		}
+	}
 }

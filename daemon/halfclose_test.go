@@ -170,6 +170,34 @@ func TestHalfCloseConfirm(t *testing.T) {
 	}
 }
 
+// With HalfCloseConfirm and nobody to ask, the kernel tells of clients on this host who has closed and who waits.
+func TestHalfCloseKernel(t *testing.T) {
+	for _, network := range networks() {
+		t.Run(network, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, lines, "BROOD_PREFORK=3", "BROOD_HALF_CLOSE=confirm")
+			closes, waits := s.held(lines, network, "closes", ways[0]), s.held(lines, network, "waits", ways[2])
+			ways[2].leave(t, waits.conn.Conn)
+			ways[0].leave(t, closes.conn.Conn)
+			if got := s.lost(1)[0]; got.PID != closes.pid || got.How != netmon.Closed {
+				t.Errorf("told %+v", got)
+			}
+			if e := s.event("end", "closes"); e.Text != "client gone" {
+				t.Errorf("the job ends: %s", e.Text)
+			}
+			waits.goesOn(true)
+			// Who has waited may give up.
+			fickle := s.held(lines, network, "fickle", ways[2])
+			ways[2].leave(t, fickle.conn.Conn)
+			s.remains("who waits is no loss", func() bool { return len(s.lost(1)) == 1 })
+			fickle.conn.Close()
+			if got := s.lost(2)[1]; got.PID != fickle.pid || got.How != netmon.Closed {
+				t.Errorf("told %+v", got)
+			}
+		})
+	}
+}
+
 // Who is asked whether a client is there may write to him: who has closed all of it answers with a reset.
 func TestHalfCloseProbe(t *testing.T) {
 	t.Parallel()

@@ -76,7 +76,7 @@ func TestRoundTrip(t *testing.T) { // B48, B49
 		s.Show(r)
 		hint := Hint{State: Working, Serial: oldest, Done: 1, Skipped: 1, Running: c.Running}
 		if r.Serial != 0 {
-			c.Job, c.Started, c.Client, c.Text = r.Serial, r.Started, cut(r.Client, clientLen), cut(r.Text, textLen)
+			c.Job, c.Started, c.Inode, c.Client, c.Text = r.Serial, r.Started, r.Inode, cut(r.Client, clientLen), cut(r.Text, textLen)
 			hint.Job, hint.Inode = r.Serial, r.Inode
 		}
 		want.Children = []Child{c}

@@ -51,6 +51,8 @@ func serveJobs() error {
 		Name:       "bench",
 		MainLoop:   serve.HTTP(&http.Server{Handler: handler()}),
 		AutoReload: reload.Self(), // as daemons have it
+
+		OnClientDisconnect: daemon.KillChild,
 	}
 	crash := flag.String("crash", "", "`file` that, when it is there, makes every new child crash")
 	after := flag.Duration("crash-after", 0, "how long after its start; 0: before it is ready")
@@ -94,9 +96,11 @@ func plain() error {
 	return http.Serve(ln, handler())
 }
 
-// handler sleeps for as long as it is asked to: /?for=1s.
+// handler sleeps for as long as it is asked to: /?for=1s. What is below /work goes on until it is ended.
 func handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/work", work)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if text := r.FormValue("for"); text != "" {
 			d, err := time.ParseDuration(text)
 			if err != nil {
@@ -107,4 +111,5 @@ func handler() http.Handler {
 		}
 		fmt.Fprintln(w, os.Getpid(), build)
 	})
+	return mux
 }
