@@ -23,6 +23,8 @@ func main() {
 		Listen:     []string{"127.0.0.1:7000"},
 		MainLoop:   serve.Conns(echo),
 		AutoReload: reload.Self(),
+		// A client who has said everything still waits for the echo.
+		HalfClose: daemon.HalfCloseIgnore,
 	}
 	cfg.Flags(flag.CommandLine)
 	flag.Parse()
