@@ -14,8 +14,8 @@ const (
 	// sweepEvery is how often the kernel's tables are looked at while somebody is busy. The children's own eyes are
 	// immediate; this is the check on them, and the only one for a child that is stopped.
 	sweepEvery = 250 * time.Millisecond
-	// sweepShare bounds the cost: after a look that cost d, the next one waits 50 d, which is two per cent of a processor.
-	sweepShare = 50
+	// sweepShare bounds the cost: after a look that cost d, the next one waits 250 d, which is 0.4 % of a processor.
+	sweepShare = 250
 )
 
 // A watch looks at the connections of busy children in the kernel's tables. While nobody is busy it rests: the
@@ -72,13 +72,14 @@ func (w *watch) run() {
 	} else {
 		w.alone(err)
 	}
+	gate := netmon.NewGate(netmon.DefaultFS)
 	alone := false
 	for {
 		select {
 		case pids := <-w.requests:
 			begun := threadTime()
 			var ev evSwept
-			if w.looks() {
+			if w.looks() && w.moved(gate) {
 				ev.lost, ev.err = m.Poll(nil, w.ports, pids)
 			}
 			ev.took = threadTime() - begun
@@ -94,6 +95,15 @@ func (w *watch) run() {
 			return
 		}
 	}
+}
+
+// moved reports whether a look could show anything new: there has been traffic. Of Unix sockets nobody tells.
+func (w *watch) moved(gate *netmon.Gate) bool {
+	if len(w.paths) > 0 {
+		return true
+	}
+	due, err := gate.Due(time.Now())
+	return due || err != nil
 }
 
 // say tells the log how connections are looked at.

@@ -128,7 +128,7 @@ func TestBuildThatDies(t *testing.T) {
 				if err := (variant{"broken", "A", ""}).deploy(path); err != nil {
 					t.Fatal(err)
 				}
-				d, err := s.serve([]string{"BROOD_SOAK=1s", "BROOD_AUTO_RELOAD_WHEN=never"}, path, "-prefork", children)
+				d, err := s.serve([]string{"BROOD_SOAK=2s", "BROOD_AUTO_RELOAD_WHEN=never"}, path, "-prefork", children)
 				if err != nil {
 					t.Fatal(err)
 				}
