@@ -66,7 +66,6 @@ func (w *watch) run() {
 	w.say(choice)
 	if watcher, err := netmon.NewWatcher(); err == nil {
 		defer watcher.Close()
-		defer m.WatchWith(nil)
 		m.WatchWith(watcher)
 		go w.listen(watcher)
 	} else {

@@ -11,14 +11,14 @@ import (
 // WatchWith has [Monitor.Poll] add each connection of which it has found the holder to w, from its next call on. When w then
 // tells of anything, that is the reason to call Poll at once and not when it is due.
 //
-// With nil no more are added, and what is held open for it is closed: a descriptor for each process that holds connections.
+// With nil no more are added.
 func (m *Monitor) WatchWith(w *Watcher) {
 	m.watcher, m.unwatched = w, nil
 	for i := range m.entries {
 		m.entries[i].armed = false
 	}
 	for i := range m.procs {
-		m.procs[i].forget()
+		m.procs[i].closed = false
 	}
 }
 
@@ -49,14 +49,16 @@ func (m *Monitor) arm() {
 		case err == nil, errors.Is(err, fs.ErrNotExist):
 			// Gone or moved within the last moment. If it was moved, Poll finds it, and sees its end when it is due.
 		default:
-			m.unwatched = err
-			p.forget()
-			p.closed = true
+			m.unwatched, p.closed = err, true
 		}
+	}
+	for i := range m.procs {
+		m.procs[i].close()
 	}
 }
 
-// open opens the process for the Watcher. Its number is no other's yet, as long as it is one of the caller's children.
+// open opens the process for the Watcher, until close. Its number is no other's yet, as long as it is one of the caller's
+// children.
 func (p *process) open() error {
 	if p.pidfd >= 0 {
 		return nil
@@ -72,9 +74,9 @@ func (p *process) open() error {
 	return nil
 }
 
-func (p *process) forget() {
+func (p *process) close() {
 	if p.pidfd >= 0 {
 		unix.Close(p.pidfd)
+		p.pidfd = -1
 	}
-	p.pidfd, p.closed = -1, false
 }

@@ -229,11 +229,6 @@ func (m *Monitor) setPIDs(pids []int) {
 			m.procs = append(m.procs, p)
 		}
 	}
-	for i := range old {
-		if m.process(old[i].pid) == nil {
-			old[i].forget()
-		}
-	}
 	for i := range m.entries {
 		if e := &m.entries[i]; e.pid != 0 && m.process(e.pid) == nil {
 			m.disown(e)

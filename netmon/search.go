@@ -14,7 +14,7 @@ type process struct {
 	// not found behind its descriptor any more.
 	moved uint64
 
-	pidfd  int  // for the Watcher; -1: none
+	pidfd  int  // while its connections are added to the Watcher, else -1
 	closed bool // to the Watcher
 }
 
