@@ -16,6 +16,8 @@ const (
 	sweepEvery = 250 * time.Millisecond
 	// sweepShare bounds the cost: after a look that cost d, the next one waits 250 d, which is 0.4 % of a processor.
 	sweepShare = 250
+	// blindFor is how long after a failed look another one is no news.
+	blindFor = time.Hour
 )
 
 // A watch looks at the connections of busy children in the kernel's tables. While nobody is busy it rests: the
@@ -35,7 +37,7 @@ type watch struct {
 	ended    time.Time     // the last look
 	rest     time.Duration // that is due after it
 	requests chan []int    // pids
-	blind    bool          // the last look has failed
+	blind    time.Time     // until then a failed look is no news
 }
 
 func newWatch(p *Parent) *watch {
@@ -197,13 +199,15 @@ func (w *watch) hint() {
 
 func (w *watch) hasten() { w.timer.Reset(time.Until(w.ended.Add(w.rest))) }
 
-// looked logs that the tables cannot be read, once as long as that lasts.
+// looked logs that the tables cannot be read: once, and again after an hour in which they could. A look tries less and less
+// often what it was refused, so that one without an error means nothing.
 func (w *watch) looked(err error) {
-	switch {
-	case err == nil && w.blind:
-		w.p.log.Info("the connections of children can be looked at again")
-	case err != nil && !w.blind:
+	if err == nil {
+		return
+	}
+	now := time.Now()
+	if now.After(w.blind) {
 		w.p.log.Warn("cannot look at the connections of children; their own eyes remain", "err", err)
 	}
-	w.blind = err != nil
+	w.blind = now.Add(blindFor)
 }
