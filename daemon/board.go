@@ -89,7 +89,11 @@ func (l *loop) found(ev evFound) event {
 	if err != nil || l.process(ev.who) == nil || hint.Job == 0 || hint.Inode != ev.lost.Inode {
 		return ev // the record shows another job, or none: the child says it as soon as it can
 	}
+	text, err := l.board.Text(ev.slot, hint.Job)
+	if err != nil {
+		l.log.Error("cannot read what a job is", "slot", ev.slot, "err", err)
+	}
 	return evGone{ev.who, Disconnect{
-		Job: hint.Job, Proto: ev.lost.Proto, Local: ev.lost.Local, Foreign: ev.lost.Foreign, Path: ev.lost.Path, How: ev.lost.How,
+		Job: hint.Job, Text: text, Proto: ev.lost.Proto, Local: ev.lost.Local, Foreign: ev.lost.Foreign, Path: ev.lost.Path, How: ev.lost.How,
 	}}
 }

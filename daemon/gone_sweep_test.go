@@ -54,7 +54,7 @@ func TestSweepFIN(t *testing.T) {
 				t.Skip("there is no IPv6 here")
 			}
 			s := start(t, lines, "POLICY=kill", "BROOD_KILL_GRACE=200ms", "BROOD_PREFORK=3")
-			conn, pid := s.stopped(network, "hold one")
+			conn, pid := s.stopped(network, "hold one out")
 			job := s.child(pid).Job
 			left := time.Now()
 			conn.Close()
@@ -62,7 +62,7 @@ func TestSweepFIN(t *testing.T) {
 			if late := time.Since(left); late > soon {
 				t.Errorf("noticed after %v", late)
 			}
-			if got.PID != pid || got.Job != job || got.How != netmon.Closed || got.Proto != "tcp" ||
+			if got.PID != pid || got.Job != job || got.How != netmon.Closed || got.Proto != "tcp" || got.Text != "out" ||
 				got.Local != addrPort(conn.RemoteAddr()) || got.Foreign != addrPort(conn.LocalAddr()) {
 				t.Errorf("told %+v", got)
 			}

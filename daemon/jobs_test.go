@@ -111,6 +111,9 @@ func work(c *daemon.Child, conn *daemon.Conn) bool {
 	case "who":
 		answer("%d %d", os.Getpid(), c.Slot())
 	case "hold": // until cancelled
+		if arg != "" {
+			conn.Describe(arg)
+		}
 		begin()
 		answer("%d %d", os.Getpid(), c.Slot())
 		<-ctx.Done()

@@ -248,6 +248,20 @@ func (b *Board) Look(slot int) (Hint, error) {
 	return h, nil
 }
 
+// Text reads what the child in a slot says of a job that it runs; empty if its record describes another one, or none.
+func (b *Board) Text(slot int, job uint64) (string, error) {
+	raw, err := twice(b.f, int64(offset(slot)), SlotSize, func(s []byte) bool { return order.Uint64(s[sSeq:])%2 == 0 })
+	switch {
+	case errors.Is(err, errTorn):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("scoreboard: %w", err)
+	case job == 0 || order.Uint64(raw[sJob:]) != job:
+		return "", nil
+	}
+	return text(raw[sText:]), nil
+}
+
 // look reads the slot at an offset up to the texts; s has room for that.
 func look(f io.ReaderAt, off int64, s []byte) (Hint, error) {
 	if _, err := f.ReadAt(s, off); err != nil {

@@ -115,3 +115,28 @@ func TestState(t *testing.T) {
 		}
 	}
 }
+
+// The text of a job is that job's, and not that of the one after it; a writer who has died in the middle shows none.
+func TestText(t *testing.T) { // B47
+	b := create(t, 2)
+	s := attach(t, b, 1)
+	says := func(job uint64, want string) {
+		t.Helper()
+		if got, err := b.Text(1, job); got != want || err != nil {
+			t.Errorf("of job %d: %q, %v; want %q", job, got, err, want)
+		}
+	}
+	says(0, "")
+	s.Show(Record{Serial: 7, Text: "seven"})
+	says(7, "seven")
+	says(8, "")
+	s.Show(Record{Serial: 8})
+	says(7, "")
+	says(8, "")
+	s.Show(Record{Serial: 9, Text: strings.Repeat("9", 2*textLen)})
+	says(9, strings.Repeat("9", textLen))
+	must(t, b.write([]byte{1}, offset(1)+sSeq))
+	says(9, "")
+	s.Show(Record{})
+	says(0, "")
+}
