@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"time"
 
@@ -42,6 +43,8 @@ type handover struct {
 	Programs  []handedProgram  `json:"programs"`
 	Children  []handedChild    `json:"children"`
 	Outputs   []handedOutput   `json:"outputs"`
+
+	Connections []handedConnection `json:"connections,omitempty"`
 }
 
 type handedFile struct {
@@ -99,6 +102,16 @@ type handedOutput struct {
 	Stream string    `json:"stream"`
 	From   origin    `json:"from"`
 	Rest   logs.Rest `json:"rest,omitzero"`
+}
+
+// A handedConnection is one that the parent has seen in the kernel's tables. A client who resets it in the moment of the upgrade
+// is not to be found there by a parent that does not know of it.
+type handedConnection struct {
+	PID     int            `json:"pid"`
+	FD      int            `json:"fd"` // in the child
+	Inode   uint64         `json:"inode"`
+	Local   netip.AddrPort `json:"local"`
+	Foreign netip.AddrPort `json:"foreign"`
 }
 
 // descriptors are the numbers of all descriptors that are handed over.

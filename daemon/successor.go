@@ -110,7 +110,7 @@ func (l *loop) thaw() {
 
 // quiet reports whether nothing is under way that would be lost.
 func (l *loop) quiet() bool {
-	return len(l.later) == 0 && len(l.events) == 0 && len(l.signals) == 0 && !l.busy()
+	return len(l.later) == 0 && len(l.events) == 0 && len(l.signals) == 0 && !l.watch.sweeping && !l.busy()
 }
 
 // succeed executes the new program if everything has come to rest. It returns only if that has not, or cannot be done.
@@ -258,6 +258,7 @@ func (l *loop) handover() *handover {
 			h.Outputs = append(h.Outputs, handedOutput{fdOf(o.f), o.stream, o.from, o.cut.Rest})
 			return true
 		})
+		h.Connections = l.watch.known()
 	}
 	l.succession.mu.Lock()
 	defer l.succession.mu.Unlock()

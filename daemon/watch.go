@@ -37,12 +37,19 @@ type watch struct {
 	ended    time.Time     // the last look
 	rest     time.Duration // that is due after it
 	requests chan []int    // pids
-	blind    time.Time     // until then a failed look is no news
+	monitor  *netmon.Monitor
+	recalled []netmon.Known // what was handed over, until the first look
+	blind    time.Time      // until then a failed look is no news
 }
 
 func newWatch(p *Parent) *watch {
 	w := &watch{p: p, timer: time.NewTimer(time.Hour), requests: make(chan []int, 1)}
 	w.timer.Stop()
+	if p.handed != nil {
+		for _, c := range p.handed.Connections {
+			w.recalled = append(w.recalled, netmon.Known(c))
+		}
+	}
 	for _, l := range p.listeners {
 		switch l.network {
 		case "tcp":
@@ -60,6 +67,8 @@ func (w *watch) run() {
 	source, choice := netmon.Open(netmon.DefaultFS)
 	defer source.Close()
 	m := netmon.NewMonitor(netmon.DefaultFS, source)
+	m.Recall(w.recalled)
+	w.monitor = m
 	if len(w.paths) > 0 {
 		sockets := netmon.NewUnix()
 		defer sockets.Close()
@@ -158,9 +167,26 @@ func (w *watch) follow(busy bool) {
 		return
 	}
 	w.active = busy
-	if busy {
+	switch {
+	case !busy:
+	case len(w.recalled) > 0: // somebody may have left while the parent's program was replaced
+		w.timer.Reset(0)
+	default:
 		w.timer.Reset(sweepEvery)
 	}
+}
+
+// known are the connections that the looks have shown, for the parent that takes over. No look may be under way.
+func (w *watch) known() []handedConnection {
+	known := w.recalled
+	if !w.ended.IsZero() {
+		known = w.monitor.Known()
+	}
+	handed := make([]handedConnection, 0, len(known))
+	for _, k := range known {
+		handed = append(handed, handedConnection(k))
+	}
+	return handed
 }
 
 // looks reports whether there is anything to look for in the kernel's tables.
@@ -180,7 +206,7 @@ func (w *watch) sweep(processes map[int]*process) {
 
 // next plans the look after one that cost d of a processor's time.
 func (w *watch) next(d time.Duration) {
-	w.sweeping, w.ended, w.rest = false, time.Now(), sweepShare*d
+	w.sweeping, w.ended, w.rest, w.recalled = false, time.Now(), sweepShare*d, nil
 	w.timer.Reset(max(sweepEvery, w.rest))
 	if w.hinted {
 		w.hasten()
