@@ -55,6 +55,11 @@
 //
 // Reading allocates nothing in the steady state, whichever the source.
 //
+// A [Watcher] is no source but a bell: it hears within some 20 µs that something has ended on sockets of other processes,
+// which it borrows for a moment (pidfd_getfd(2)). With [Monitor.WatchWith] it has each connection that Poll has found, and
+// whoever waits on it knows when the next Poll is worth while. [Holders] and a source together answer the question whose
+// connections are in which state.
+//
 // # Limits
 //
 //   - A half-close (shutdown(SHUT_WR), `nc -N`) of a TCP connection looks exactly like a
