@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	case "host":
 		serveCommands(os.Stdin, os.Stdout)
 		os.Exit(0)
-	case "no netlink":
-		if err := denyNetlink(); err != nil {
+	case "no netlink", "no pidfd_getfd":
+		if err := denials[os.Getenv(roleVar)](); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(noSeccomp)
 		}

@@ -115,14 +115,20 @@ func TestWithoutNetlink(t *testing.T) {
 		s.reported(Reset, cut)
 		return
 	}
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestWithoutNetlink$", "-test.v")
-	cmd.Env = append(os.Environ(), roleVar+"=no netlink")
+	without(t, "no netlink")
+}
+
+// without runs a test again in a process that is denied something.
+func without(t *testing.T, role string) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), roleVar+"="+role)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == noSeccomp {
 		t.Skipf("no seccomp: %s", out)
 	}
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestWithoutNetlink") {
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }
@@ -130,24 +136,42 @@ func TestWithoutNetlink(t *testing.T) {
 // noSeccomp is the exit status of a process that could not forbid itself anything.
 const noSeccomp = 77
 
-// denyNetlink has the kernel refuse netlink sockets to this process and its children.
-func denyNetlink() error {
+// denials are what a process can forbid itself, by role.
+var denials = map[string]func() error{
+	"no netlink": func() error {
+		return forbid(
+			loadCall(callNumber), unless(unix.SYS_SOCKET, 3),
+			loadCall(callArgument), unless(unix.AF_NETLINK, 1),
+			answerCall(unix.SECCOMP_RET_ERRNO|uint32(syscall.EPERM)),
+			answerCall(unix.SECCOMP_RET_ALLOW))
+	},
+	"no pidfd_getfd": func() error {
+		return forbid(
+			loadCall(callNumber), unless(unix.SYS_PIDFD_GETFD, 1),
+			answerCall(unix.SECCOMP_RET_ERRNO|uint32(syscall.EPERM)),
+			answerCall(unix.SECCOMP_RET_ALLOW))
+	},
+}
+
+// Offsets in struct seccomp_data: the call's number, and its first argument.
+const callNumber, callArgument = 0, 16
+
+func loadCall(at uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: at}
+}
+
+func unless(k uint32, skip uint8) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: skip, K: k}
+}
+
+func answerCall(k uint32) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: k}
+}
+
+// forbid has the kernel ask this program before each system call of this process and its children.
+func forbid(program ...unix.SockFilter) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
-	}
-	// struct seccomp_data: the call's number at 0, its first argument at 16.
-	load := func(at uint32) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: at}
-	}
-	unless := func(k uint32, skip uint8) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: skip, K: k}
-	}
-	answer := func(k uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: k} }
-	program := []unix.SockFilter{
-		load(0), unless(unix.SYS_SOCKET, 3),
-		load(16), unless(unix.AF_NETLINK, 1),
-		answer(unix.SECCOMP_RET_ERRNO | uint32(syscall.EPERM)),
-		answer(unix.SECCOMP_RET_ALLOW),
 	}
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC,
 		uintptr(unsafe.Pointer(&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})))

@@ -275,6 +275,40 @@ func TestMonitorWatches(t *testing.T) {
 	}
 }
 
+// Where nothing can be borrowed the Monitor says so, and finds what it finds without.
+func TestMonitorCannotWatch(t *testing.T) {
+	if os.Getenv(roleVar) != "no pidfd_getfd" {
+		without(t, "no pidfd_getfd")
+		return
+	}
+	l := lend(t, "tcp", 2)
+	w, told := listening(t)
+	m := NewMonitor(DefaultFS, nil)
+	m.WatchWith(w)
+	ports := []uint16{uint16(l.clients[0].RemoteAddr().(*net.TCPAddr).Port)}
+	poll := func() []Lost {
+		lost, err := m.Poll(nil, ports, []int{l.pid})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lost
+	}
+	if lost := poll(); len(lost) > 0 {
+		t.Fatalf("lost at the begin: %v", lost)
+	}
+	if err := m.Unwatched(); !errors.Is(err, unix.EPERM) || !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("unwatched because of: %v", err)
+	}
+	reset(t, l.clients[0].(*net.TCPConn))
+	l.clients[1].Close()
+	if lost := poll(); len(lost) != 2 {
+		t.Errorf("lost %v", lost)
+	}
+	if len(told) > 0 {
+		t.Error("told of what is not watched")
+	}
+}
+
 // What cannot be watched is told apart: gone, or not allowed.
 func TestWatcherRefused(t *testing.T) {
 	if s := os.Getenv("NETMON_BORROW"); s != "" { // as another user, below
