@@ -190,9 +190,11 @@ func (c *Child) init() (err error) {
 }
 
 // catchSignals lets SIGTERM drain this child: service managers send it to every process of a daemon when it is to stop, and
-// jobs are to be finished then. The second one ends it, and so does one that comes before it can take work.
+// jobs are to be finished then. The second one ends it, and so does one that comes before it can take work. What else an
+// operator may send to every process of that name is for the parent, and no child may end or stop by it.
 func (c *Child) catchSignals() {
-	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
+		unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, unix.SIGTERM)
 	<-term
