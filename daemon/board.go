@@ -69,7 +69,7 @@ func (l *loop) swept(ev evSwept) {
 			if proc.pid != lost.PID {
 				continue
 			}
-			if err := proc.tell(control.Message{
+			if err := proc.tell(l.Parent, control.Message{
 				Kind: control.Find, Inode: lost.Inode, Local: lost.Local, Foreign: lost.Foreign, How: uint8(lost.How),
 			}); err != nil && !gone(err) {
 				l.log.Error("cannot reach child", "slot", slot, "pid", proc.pid, "err", err)

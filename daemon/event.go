@@ -154,6 +154,8 @@ type (
 		who
 		lost netmon.Lost
 	}
+	// room: a child has read some of what it was sent, or has ended. For the loop.
+	evRoom struct{ who }
 	// hint: something has ended on a connection of a child. For the loop.
 	evHint struct{}
 	// shut says that BeforeShutdown has returned. For the loop.
@@ -195,6 +197,7 @@ func (evTick) isEvent()        {}
 func (evRung) isEvent()        {}
 func (evFound) isEvent()       {}
 func (evHint) isEvent()        {}
+func (evRoom) isEvent()        {}
 func (evSwept) isEvent()       {}
 func (evShut) isEvent()        {}
 func (evReopen) isEvent()      {}

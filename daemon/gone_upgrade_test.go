@@ -1,8 +1,10 @@
 package daemon_test
 
 import (
+	"fmt"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -81,5 +83,41 @@ func TestGoneInUpgrade(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// More clients of a stopped child leave than the parent's questions about them find room. When the child goes on it is asked the
+// rest, by a parent that has been replaced meanwhile.
+func TestGoneFromStoppedCrowd(t *testing.T) {
+	t.Parallel()
+	s := start(t, unhurried, "POLICY=cancel", "BROOD_PREFORK=1", "BROOD_CONCURRENCY=500", listen("tcp4"))
+	const all = 400
+	conns := make([]net.Conn, all)
+	pid := 0
+	for i := range conns {
+		conns[i] = s.dial("tcp4")
+		pid, _ = askWho(t, conns[i], fmt.Sprintf("hold %d", i))
+	}
+	s.signal(syscall.SIGSTOP, pid)
+	t.Cleanup(func() { syscall.Kill(pid, syscall.SIGCONT) })
+	for _, conn := range conns {
+		conn.Close()
+	}
+	if got := s.lost(1)[0]; got.Job != 1 {
+		t.Errorf("told %+v first", got)
+	}
+	s.upgradeWhile(func() {})
+	s.signal(syscall.SIGCONT, pid)
+	s.idle(pid, all)
+	if n := s.board().Lost; n != all {
+		t.Errorf("%d clients have left", n)
+	}
+	for _, e := range s.eventsOf("end", "") {
+		if e.Text != "client gone" {
+			t.Errorf("job %s ends: %s", e.ID, e.Text)
+		}
+	}
+	if strings.Contains(s.log(), "cannot reach child") {
+		t.Error("the child has not been asked about all of them")
 	}
 }

@@ -92,6 +92,7 @@ type handedChild struct {
 	Control int      `json:"control"`
 	Proto   uint64   `json:"proto"`
 	Leaf    string   `json:"leaf,omitempty"` // its cgroup
+	Unsent  [][]byte `json:"unsent,omitempty"`
 	Ready   bool     `json:"ready,omitempty"`
 	Failed  string   `json:"failed,omitempty"` // what it has said and printed, if it is not ready
 	Tail    []string `json:"tail,omitempty"`

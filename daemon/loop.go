@@ -172,6 +172,12 @@ func (l *loop) prepare(ev event) event {
 		return l.look()
 	case evFound:
 		return l.found(ev)
+	case evRoom:
+		if proc := l.process(ev.who); proc != nil {
+			if err := proc.tellRest(l.Parent); err != nil && !gone(err) {
+				l.log.Error("cannot reach child", "slot", ev.slot, "pid", proc.pid, "err", err)
+			}
+		}
 	case evHint:
 		l.watch.hint()
 	case evSwept:
@@ -225,7 +231,7 @@ func (l *loop) do(a action) {
 		l.drop(a.generation)
 	case actTell:
 		if proc := l.process(a.who); proc != nil {
-			if err := proc.tell(a.msg); err != nil && !gone(err) {
+			if err := proc.tell(l.Parent, a.msg); err != nil && !gone(err) {
 				l.log.Error("cannot reach child", "slot", a.slot, "pid", proc.pid, "err", err)
 			}
 		}

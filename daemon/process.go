@@ -29,6 +29,7 @@ type process struct {
 	pidfd      *os.File
 	control    *os.File
 	controlRaw syscall.RawConn
+	unsent     [][]byte       // messages that the child had no room for, oldest first
 	output     sync.WaitGroup // ends with the child's output
 	leaf       *tree.Leaf     // its cgroup; nil: it has none of its own
 	said       chan struct{}  // closed when the child has said its last on the control socket
@@ -178,16 +179,6 @@ func (proc *process) lastWords() {
 	case <-written:
 	case <-late.C:
 	}
-}
-
-// tell sends a message to the child. It never waits: a child that does not read is not going to obey either.
-func (proc *process) tell(m control.Message) error {
-	b := m.Append(nil)
-	var err error
-	cerr := proc.controlRaw.Control(func(fd uintptr) {
-		err = unix.Send(int(fd), b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-	})
-	return errors.Join(cerr, err)
 }
 
 // signalSelf sends a signal to the child alone. It cannot hit anybody else, also when the child has been reaped.

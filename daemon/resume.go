@@ -108,6 +108,9 @@ func (l *loop) resume() error {
 	}
 	for _, proc := range l.processes {
 		proc.attend(l.Parent)
+		if len(proc.unsent) > 0 {
+			go proc.awaitRoom(l.Parent)
+		}
 	}
 	l.crashToLog()
 	if l.cfg.AllReady != nil {
@@ -120,7 +123,7 @@ func resumeProcess(c handedChild) (*process, error) {
 	proc := &process{
 		who: who{c.Slot, c.Life}, pid: c.PID, generation: c.Generation, suspect: c.Suspect, proto: c.Proto,
 		control: os.NewFile(uintptr(c.Control), "control"), said: make(chan struct{}),
-		words: &words{failed: c.Failed, tail: c.Tail, enough: c.Ready},
+		words: &words{failed: c.Failed, tail: c.Tail, enough: c.Ready}, unsent: c.Unsent,
 	}
 	// Our child, and not reaped: the number is nobody else's.
 	pidfd, err := unix.PidfdOpen(c.PID, unix.PIDFD_NONBLOCK)

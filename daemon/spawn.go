@@ -170,7 +170,7 @@ func (s *spawner) start(j spawnJob) (_ *process, err error) {
 		if leaf != nil {
 			m.Text = leaf.Path()
 		}
-		err = proc.tell(m)
+		err = proc.send(m.Append(nil))
 	}
 	if err != nil {
 		unix.Kill(pid, unix.SIGKILL)

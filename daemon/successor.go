@@ -243,7 +243,7 @@ func (l *loop) handover() *handover {
 	for _, proc := range l.processes {
 		c := handedChild{
 			origin: origin{proc.slot, proc.pid, proc.generation, proc.suspect}, Life: proc.life, Control: fdOf(proc.control),
-			Proto: proc.proto,
+			Proto: proc.proto, Unsent: proc.unsent,
 		}
 		if proc.leaf != nil {
 			c.Leaf = proc.leaf.Path()
