@@ -118,7 +118,7 @@ func identityOf(pid int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d %s %s", pid, p.start, bytes.TrimSpace(boot)), nil
+	return fmt.Sprintf("%d\nstart=%s boot=%s", pid, p.start, bytes.TrimSpace(boot)), nil
 }
 
 // kill sends a signal to a process that may have gone.

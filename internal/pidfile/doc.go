@@ -4,9 +4,10 @@
 // hint for people and tools, and every hint is checked (process id, start time, boot id) before it is believed. So a file
 // left by a crash, an empty file, garbage, and the number of some other live program are all the same: stale, and written over.
 //
-// The content is one line, "pid starttime bootid\n": the process id in decimal, field 22 of /proc/PID/stat (clock ticks
+// The content is "pid\nstart=starttime boot=bootid\n": the process id in decimal, field 22 of /proc/PID/stat (clock ticks
 // between boot and the start of the process, proc_pid_stat(5)), and /proc/sys/kernel/random/boot_id (random(4)). The three
-// together name one process for all time; the id alone is reused.
+// together name one process for all time; the id alone is reused. It stands alone on the first line, where service managers look
+// for it, and nothing else in the file is a number by itself: "kill $(cat pidfile)" must not hit a stranger.
 //
 // # What is refused, and why
 //

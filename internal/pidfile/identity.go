@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxContent is more than the longest line that Take writes (69 bytes); a longer file is not ours.
+// maxContent is more than the longest content that Take writes (80 bytes); a longer file is not ours.
 const maxContent = 128
 
 // Identity is who a pidfile speaks of: one process, for all time.
@@ -108,29 +108,31 @@ func (id Identity) check() error {
 	return nil
 }
 
-// line is the content of a pidfile; parse is its inverse.
-func (id Identity) line() []byte {
-	return fmt.Appendf(nil, "%d %d %s\n", id.PID, id.Start, id.BootID)
+// text is the content of a pidfile; parse is its inverse.
+func (id Identity) text() []byte {
+	return fmt.Appendf(nil, "%d\nstart=%d boot=%s\n", id.PID, id.Start, id.BootID)
 }
 
-// parse reads what line has written and nothing else: a cut line has no newline, and a number is written in one way only.
+// parse reads what text has written and nothing else: a cut one has no newline at its end, and a number is written in one way
+// only.
 func parse(b []byte) (Identity, error) {
 	if len(b) == 0 {
 		return Identity{}, errors.New("it is empty")
 	}
-	garbage := errors.New("it does not say \"pid starttime bootid\"")
-	line, ok := bytes.CutSuffix(b, []byte("\n"))
-	fields := bytes.Split(line, []byte(" "))
-	if !ok || len(fields) != 3 || !isUUID(fields[2]) {
+	garbage := errors.New("it does not say \"pid\", and \"start=starttime boot=bootid\" on a second line")
+	first, rest, _ := bytes.Cut(b, []byte("\nstart="))
+	second, boot, _ := bytes.Cut(rest, []byte(" boot="))
+	boot, ok := bytes.CutSuffix(boot, []byte("\n"))
+	if !ok || !isUUID(boot) {
 		return Identity{}, garbage
 	}
-	pid, err1 := strconv.ParseInt(string(fields[0]), 10, 32)
-	start, err2 := strconv.ParseUint(string(fields[1]), 10, 64)
+	pid, err1 := strconv.ParseInt(string(first), 10, 32)
+	start, err2 := strconv.ParseUint(string(second), 10, 64)
 	if err1 != nil || err2 != nil || pid <= 0 {
 		return Identity{}, garbage
 	}
-	id := Identity{PID: int(pid), Start: start, BootID: string(fields[2])}
-	if !bytes.Equal(id.line(), b) {
+	id := Identity{PID: int(pid), Start: start, BootID: string(boot)}
+	if !bytes.Equal(id.text(), b) {
 		return Identity{}, garbage
 	}
 	return id, nil

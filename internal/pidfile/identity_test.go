@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,21 +22,21 @@ func TestParse(t *testing.T) {
 		in   string
 		want Identity
 	}{
-		{"1 0 " + someBoot + "\n", Identity{1, 0, someBoot}},
-		{"2147483647 18446744073709551615 " + someBoot + "\n", Identity{1<<31 - 1, 1<<64 - 1, someBoot}},
+		{"1\nstart=0 boot=" + someBoot + "\n", Identity{1, 0, someBoot}},
+		{"2147483647\nstart=18446744073709551615 boot=" + someBoot + "\n", Identity{1<<31 - 1, 1<<64 - 1, someBoot}},
 	} {
 		if got, err := parse([]byte(c.in)); err != nil || got != c.want {
 			t.Errorf("parse(%q) = %+v, %v, want %+v", c.in, got, err, c.want)
 		}
 	}
 	for _, in := range []string{
-		"", "\n", "1\n", "1 2\n", "1 2 " + someBoot, // cut
-		"0 2 " + someBoot + "\n", "-1 2 " + someBoot + "\n", "+1 2 " + someBoot + "\n", "01 2 " + someBoot + "\n",
-		"2147483648 2 " + someBoot + "\n", "1 18446744073709551616 " + someBoot + "\n", "1 -2 " + someBoot + "\n",
-		"1  2 " + someBoot + "\n", " 1 2 " + someBoot + "\n", "1 2 " + someBoot + " \n", "1 2 " + someBoot + "\n\n",
-		"1 2 " + someBoot + "\r\n", "1\t2 " + someBoot + "\n", "1 2 " + strings.ToUpper(someBoot) + "\n",
-		"1 2 " + strings.ReplaceAll(someBoot, "-", "0") + "\n", "0x1 2 " + someBoot + "\n", "1 2 x" + someBoot[1:] + "\n",
-		strings.Repeat("1 2 "+someBoot+"\n", 3),
+		"", "\n", "1\n", "1\nstart=2\n", "1 2 " + someBoot + "\n", "1\nstart=2 boot=" + someBoot, // cut
+		"0\nstart=2 boot=" + someBoot + "\n", "-1\nstart=2 boot=" + someBoot + "\n", "+1\nstart=2 boot=" + someBoot + "\n", "01\nstart=2 boot=" + someBoot + "\n",
+		"2147483648\nstart=2 boot=" + someBoot + "\n", "1\nstart=18446744073709551616 boot=" + someBoot + "\n", "1\nstart=-2 boot=" + someBoot + "\n",
+		"1\nstart=2  boot=" + someBoot + "\n", " 1\nstart=2 boot=" + someBoot + "\n", "1\nstart=2 boot=" + someBoot + " \n", "1\nstart=2 boot=" + someBoot + "\n\n",
+		"1\nstart=2 boot=" + someBoot + "\r\n", "1\tstart=2 boot=" + someBoot + "\n", "1\nstart=2 boot=" + strings.ToUpper(someBoot) + "\n",
+		"1\nstart=2 boot=" + strings.ReplaceAll(someBoot, "-", "0") + "\n", "0x1\nstart=2 boot=" + someBoot + "\n", "1\nstart=2 boot=x" + someBoot[1:] + "\n",
+		strings.Repeat("1\nstart=2 boot="+someBoot+"\n", 3),
 	} {
 		if got, err := parse([]byte(in)); err == nil {
 			t.Errorf("parse(%q) = %+v, want an error", in, got)
@@ -49,7 +50,7 @@ func TestReadLongAndMissing(t *testing.T) {
 		t.Errorf("missing: %v, want ErrNotExist", err)
 	}
 	// A good line with a tail beyond what is read is not a good file.
-	good := "1 2 " + someBoot + "\n"
+	good := "1\nstart=2 boot=" + someBoot + "\n"
 	if err := os.WriteFile(path, []byte(good+strings.Repeat("x", 1<<20)), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -166,16 +167,21 @@ func TestStartOrder(t *testing.T) {
 	}
 }
 
-func TestLineRoundTrip(t *testing.T) {
+func TestTextRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		id := Identity{
 			PID:    rapid.IntRange(1, 1<<31-1).Draw(t, "pid"),
 			Start:  rapid.Uint64().Draw(t, "start"),
 			BootID: rapid.StringMatching(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`).Draw(t, "boot"),
 		}
-		line := id.line()
+		line := id.text()
 		if got, err := parse(line); err != nil || got != id || len(line) > maxContent {
 			t.Fatalf("%q: %+v, %v", line, got, err)
+		}
+		for i, word := range strings.Fields(string(line)) {
+			if _, err := strconv.Atoi(word); i > 0 && err == nil {
+				t.Fatalf("%q: who sends a signal to all that is in it reaches %s as well", line, word)
+			}
 		}
 		cut := rapid.IntRange(0, len(line)-1).Draw(t, "cut")
 		if got, err := parse(line[:cut]); err == nil {
@@ -197,11 +203,11 @@ func TestStatRoundTrip(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add([]byte("1 2 " + someBoot + "\n"))
+	f.Add([]byte("1\nstart=2 boot=" + someBoot + "\n"))
 	f.Add([]byte(""))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if id, err := parse(b); err == nil && !bytes.Equal(id.line(), b) {
-			t.Errorf("%q reads as %+v, which is written %q", b, id, id.line())
+		if id, err := parse(b); err == nil && !bytes.Equal(id.text(), b) {
+			t.Errorf("%q reads as %+v, which is written %q", b, id, id.text())
 		}
 	})
 }

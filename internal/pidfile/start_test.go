@@ -21,7 +21,7 @@ func TestSimultaneousStarts(t *testing.T) { // B3
 			}
 			path := filepath.Join(t.TempDir(), "pid")
 			// What a crash has left; the losers must name the winner, not this.
-			if err := os.WriteFile(path, []byte("1 1 "+someBoot+"\n"), 0o644); err != nil {
+			if err := os.WriteFile(path, []byte("1\nstart=1 boot="+someBoot+"\n"), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			raceStarts(t, path, n)
@@ -123,7 +123,7 @@ func TestHeldError(t *testing.T) {
 	}
 
 	// A holder that the file does not name is unknown, whoever the file does name.
-	if err := os.WriteFile(path, fmt.Appendf(nil, "%d 1 %s\n", os.Getpid(), someBoot), 0); err != nil {
+	if err := os.WriteFile(path, fmt.Appendf(nil, "%d\nstart=1 boot=%s\n", os.Getpid(), someBoot), 0); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Take(path)
@@ -173,12 +173,12 @@ func TestStaleContent(t *testing.T) { // B1 B2
 		"old form":         "12345\n",
 		"binary":           "\x00\xff\x1b[2J\x00",
 		"huge":             strings.Repeat("9", 1<<20),
-		"long dead":        "4194304 1 " + other.BootID + "\n",
-		"pid 0":            "0 0 " + other.BootID + "\n",
-		"negative pid":     "-1 5 " + other.BootID + "\n",
-		"reused pid":       string(reused.line()),
-		"a live stranger":  string(other.line()),
-		"our own old line": fmt.Sprintf("%d 1 %s\n", os.Getpid(), other.BootID),
+		"long dead":        "4194304\nstart=1 boot=" + other.BootID + "\n",
+		"pid 0":            "0\nstart=0 boot=" + other.BootID + "\n",
+		"negative pid":     "-1\nstart=5 boot=" + other.BootID + "\n",
+		"reused pid":       string(reused.text()),
+		"a live stranger":  string(other.text()),
+		"our own old line": fmt.Sprintf("%d\nstart=1 boot=%s\n", os.Getpid(), other.BootID),
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "pid")

@@ -31,7 +31,7 @@ type File struct {
 
 // Take creates and locks the pidfile at path for this process and holds it until Release.
 //
-// It writes "pid starttime bootid\n" (see the package comment) into the file, which has mode 0644 less the umask when it is
+// It writes who this process is (see the package comment) into the file, which has mode 0644 less the umask when it is
 // new. The directory must exist. A relative path is made absolute at once, so a later chdir does no harm.
 //
 // If another process holds the file, the error is a [*HeldError] that names it; another Take of the same path in this
@@ -179,10 +179,10 @@ func (f *File) sign() error {
 	if err := retry(func() error { return unix.Ftruncate(f.fd, 0) }); err != nil {
 		return fmt.Errorf("truncate: %w", err)
 	}
-	line := id.line()
+	text := id.text()
 	return retry(func() error {
-		n, err := unix.Pwrite(f.fd, line, 0)
-		if err == nil && n < len(line) {
+		n, err := unix.Pwrite(f.fd, text, 0)
+		if err == nil && n < len(text) {
 			err = unix.ENOSPC // what a short write to a file means, write(2)
 		}
 		if err != nil {
