@@ -61,7 +61,7 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.flag(&cfg.UpgradeAfterReload, "upgrade-after-reload", "replace the parent's program, too, after a reload that has succeeded")
 	s.numberOr(&cfg.MaxDrainingGenerations, defaultMaxDrainingGenerations, "max-draining-generations", "`number` of old generations that may finish their jobs side by side")
 	s.number(&cfg.MaxDrainingChildren, "max-draining-children", "`number` of children of old generations that may finish their jobs; 0: four times the children, but no more than 64 over them")
-	s.text((*string)(&cfg.HalfClose), "half-close", "what a client's FIN means: gone (the default), confirm (the program is asked) or ignore")
+	s.text((*string)(&cfg.HalfClose), "half-close", "what a client's FIN means: gone (the default), confirm (the program is asked, or the kernel) or ignore")
 	s.timeOr(&cfg.ClientTimeout, defaultClientTimeout, "client-timeout", "`time` without a sign of life after which a client's host is given up; negative: none")
 	s.timeOr(&cfg.StartTimeout, defaultStartTimeout, "start-timeout", "`time` a child may take until it is ready")
 	s.time(&cfg.JobTimeout, "job-timeout", "`time` a job may run; 0 is no limit")
