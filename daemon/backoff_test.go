@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/scoreboard"
 )
 
 // One place in which nobody comes up does not keep other children from being replaced at once.
@@ -93,7 +95,7 @@ func TestBackoffOfFailingSpawns(t *testing.T) {
 func TestLogOfCrashLoop(t *testing.T) {
 	w := newWorld(t).begin()
 	w.pass(time.Hour)
-	w.lines = nil
+	w.lines, w.events = nil, nil
 	end := w.now.Add(time.Hour)
 	deaths := 0
 	for w.now.Before(end) { // they live for half a second each, whatever the back-off allows
@@ -108,6 +110,16 @@ func TestLogOfCrashLoop(t *testing.T) {
 	}
 	if n := len(w.lines); n > linesAtOnce+3600*lineRate+deaths/10 || n < 200 {
 		t.Errorf("%d lines for %d deaths in an hour", n, deaths)
+	}
+	// The ring of events is told of each.
+	told := 0
+	for _, e := range w.events {
+		if e.Kind == scoreboard.EventDied {
+			told++
+		}
+	}
+	if told != deaths {
+		t.Errorf("%d events for %d deaths", told, deaths)
 	}
 	// The spawns of a crash loop are limited as well: B19.
 	if deaths > 3*(2*60+20) {

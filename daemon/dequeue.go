@@ -87,9 +87,9 @@ func (p *pool) fillDequeue() {
 }
 
 // dequeueEnded takes note of one that has done its work.
-func (p *pool) dequeueEnded(m *member) {
+func (p *pool) dequeueEnded(m *member, done uint64) {
 	p.dequeue.failures = 0
-	p.log(slog.LevelDebug, m, "dequeue child has done its work")
+	p.log(slog.LevelDebug, m, "dequeue child has done its work", "done", done)
 }
 
 // dequeueFailed puts off the next ones after several failures in a row.
@@ -100,7 +100,6 @@ func (p *pool) dequeueFailed(m *member, why string) {
 	if d := min(backoffFirst<<min(q.failures, 10), backoffMax); q.failures > 1 && q.next.Before(p.now.Add(d)) {
 		q.next = p.now.Add(d + time.Duration(rand.Int64N(int64(d/5))))
 	}
-	if p.mayLog() {
-		p.log(slog.LevelError, m, "dequeue child failed", "err", why, "failures", q.failures, "retry", q.next.Sub(p.now).Round(time.Millisecond))
-	}
+	p.logSome(p.mayLog(), slog.LevelError, m, "dequeue child failed", "err", why, "failures", q.failures,
+		"retry", q.next.Sub(p.now).Round(time.Millisecond))
 }

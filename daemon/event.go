@@ -258,9 +258,10 @@ type (
 	// up says that every first child is ready.
 	actUp  struct{}
 	actLog struct {
-		level int // a slog.Level
-		msg   string
-		attrs []any
+		level  int // a slog.Level
+		msg    string
+		attrs  []any
+		silent bool // an event, but no line
 	}
 	// done ends the parent's loop.
 	actDone struct{ err error }

@@ -36,6 +36,7 @@ type handover struct {
 	Pool      savedPool        `json:"pool"`
 	PIDFiles  []handedFile     `json:"pid_files"`
 	Board     int              `json:"board"`
+	Events    uint64           `json:"events"` // that there have been
 	Bell      int              `json:"bell"`
 	Operators int              `json:"operators"` // the control socket
 	Waiting   []handedOperator `json:"waiting"`

@@ -22,7 +22,7 @@ func (p *pool) spawn(kind scoreboard.Kind, generation uint64, cause string, fail
 	}
 	p.life++
 	m := &member{
-		who: who{slot, p.life}, kind: kind, generation: generation, phase: scoreboard.PhaseStarting, failures: failures,
+		who: who{slot, p.life}, cause: cause, kind: kind, generation: generation, phase: scoreboard.PhaseStarting, failures: failures,
 		deadline: p.now.Add(p.startTimeout), sign: p.now, lost: map[uint64]time.Time{},
 	}
 	p.members[slot] = m
@@ -37,6 +37,7 @@ func (p *pool) spawned(ev evSpawned) {
 		return
 	}
 	m.pid = ev.pid
+	p.log(slog.LevelDebug, m, "child started", "cause", m.cause)
 	if m.phase == scoreboard.PhaseKilling {
 		p.do(actKill{m.who})
 	}
@@ -45,6 +46,7 @@ func (p *pool) spawned(ev evSpawned) {
 func (p *pool) setPhase(m *member, ph phase, deadline time.Time) {
 	if m.phase, m.deadline = ph, deadline; ph == phaseDraining && m.drains == never {
 		m.drains = p.now
+		p.log(slog.LevelDebug, m, "child drains", "cause", m.end)
 	}
 	p.do(actPhase{m.who, ph})
 }
@@ -72,8 +74,8 @@ func (p *pool) ready(w who) {
 	switch {
 	case m.kind == scoreboard.Dequeue:
 		p.log(slog.LevelDebug, m, "dequeue child ready")
-	case m.failures == 0 || p.mayLog():
-		p.log(slog.LevelInfo, m, "child ready")
+	default:
+		p.logSome(m.failures == 0 || p.mayLog(), slog.LevelInfo, m, "child ready")
 	}
 	// Counted, not looked for at one moment: children that live for one job may never all serve at once.
 	if p.booting {
@@ -128,13 +130,15 @@ func (p *pool) kill(m *member, why string) {
 	if m.phase == scoreboard.PhaseServing {
 		p.miss(m, why)
 	}
+	attrs := []any{"cause", why}
 	served := m.revoked != nil // it ends because of a job, which says nothing about its code
+	if served {
+		attrs = append(attrs, "job", m.revoked.serial)
+	}
 	m.end, m.revoked, m.waiting, m.expires = why, nil, nil, never
 	p.setPhase(m, scoreboard.PhaseKilling, never)
 	p.status.Killed++
-	if m.failed == "" || p.mayLog() {
-		p.log(slog.LevelWarn, m, "killing child", "cause", why)
-	}
+	p.logSome(m.failed == "" || p.mayLog(), slog.LevelWarn, m, "killing child", attrs...)
 	if m.pid != 0 {
 		p.do(actKill{m.who})
 	}
@@ -187,16 +191,14 @@ func (p *pool) exited(ev evExited) {
 		if m.kind == scoreboard.Dequeue && m.generation != p.generation {
 			p.dequeue.next = p.now // one of the new code takes its place
 		}
-		p.log(slog.LevelInfo, m, "child ended", "cause", m.end, "status", ev.status)
+		p.log(slog.LevelInfo, m, "child ended", "cause", m.end, "status", ev.status, "done", ev.done)
 	case m.kind == scoreboard.Dequeue && ev.status == "exit status 0":
-		p.dequeueEnded(m)
+		p.dequeueEnded(m, ev.done)
 	default:
 		p.status.Died++
 		p.miss(m, "died, "+ev.status)
 		p.trouble = fmt.Sprintf("child %d died, %s", m.pid, ev.status)
-		if p.mayLog() {
-			p.log(slog.LevelWarn, m, "child died", "status", ev.status)
-		}
+		p.logSome(p.mayLog(), slog.LevelWarn, m, "child died", "status", ev.status, "done", ev.done)
 		outside := fromOutside(ev.status)
 		young := p.now.Sub(m.readyAt) < infancy && !outside
 		rolling := p.roll != nil && p.roll.generation == m.generation
@@ -232,19 +234,18 @@ func (p *pool) startFailed(m *member, status, text string) {
 	err := fmt.Errorf("child %s", text)
 	switch {
 	case p.stopping != stopNot || m.end != "" && m.failed == "":
+		p.logSome(false, slog.LevelInfo, m, "child ended", "cause", firstOf(m.end, text), "status", status)
 	case m.kind == scoreboard.Dequeue:
 		p.dequeueFailed(m, text)
 	case p.booting:
+		p.logSome(false, slog.LevelError, m, "child failed to start", "err", text)
 		p.fail(err)
 	case p.roll != nil && p.roll.generation == m.generation:
 		p.rollFailed(m, status, err)
 	default:
 		pl := p.failedPlace(m)
 		p.trouble = "child failed to start: " + text
-		if !p.mayLog() {
-			break
-		}
-		p.log(slog.LevelError, m, "child failed to start", "err", text, "failures", pl.failures,
+		p.logSome(p.mayLog(), slog.LevelError, m, "child failed to start", "err", text, "failures", pl.failures,
 			"retry", pl.at.Sub(p.now).Round(time.Millisecond))
 	}
 }

@@ -24,16 +24,17 @@ const (
 
 // openLogs opens both logs. Only the parent ever does: two processes that rotate one file lose lines.
 func (p *Parent) openLogs() (err error) {
-	if p.log = p.cfg.Logger; p.log == nil {
+	if p.plainLog = p.cfg.Logger; p.plainLog == nil {
 		if p.errors, err = p.openLog(p.cfg.ErrorLog, os.Stderr, errorWait); err != nil {
 			return fmt.Errorf("error log: %w", err)
 		}
 		// A child may wait for a slow disk, the loop may not.
-		p.log = slog.New(slog.NewTextHandler(p.errors.Hasty(), nil))
+		p.plainLog = slog.New(slog.NewTextHandler(p.errors.Hasty(), nil))
 		p.childLog = slog.New(slog.NewTextHandler(p.errors, nil)).With("source", "child")
 	} else {
-		p.childLog = p.log.With("source", "child")
+		p.childLog = p.plainLog.With("source", "child")
 	}
+	p.log = newJournal(p.plainLog, &p.ring)
 	switch {
 	case p.cfg.AccessLog == "":
 	case p.cfg.AccessLog == p.cfg.ErrorLog && p.errors != nil:

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"os"
 	"time"
@@ -267,7 +266,7 @@ func (l *loop) do(a action) {
 			l.hooks.do("AllReady", func() { l.cfg.AllReady(l.Parent) })
 		}
 	case actLog:
-		l.log.Log(context.Background(), slog.Level(a.level), a.msg, a.attrs...)
+		l.say(a)
 	case actDone:
 		l.over, l.err = true, a.err
 	}

@@ -39,10 +39,11 @@ type Parent struct {
 	identity  *identity
 	group     *tree.Group // in which children have groups of their own; nil: they have none
 	self      pidfile.Identity
-	program   string   // path of the program, not resolved: a deploy may turn a link
-	owners    []uint32 // who may own it beside root
-	startDir  string   // children start where the daemon did, so that main does the same in all of them
-	log       *slog.Logger
+	program   string       // path of the program, not resolved: a deploy may turn a link
+	owners    []uint32     // who may own it beside root
+	startDir  string       // children start where the daemon did, so that main does the same in all of them
+	log       *slog.Logger // for what the parent says: it makes events, too
+	plainLog  *slog.Logger // for what its hooks say
 	childLog  *slog.Logger
 	errors    *logs.Writer // nil: Config.Logger takes the messages
 	access    *logs.Writer // nil: access lines are dropped
@@ -51,6 +52,7 @@ type Parent struct {
 	unclean    bool // the daemon before this one had no time to clean up
 	pidfiles   []*pidfile.File
 	board      *scoreboard.Board
+	ring       ring
 	listeners  []*listener
 	listenDone bool
 	service    service
@@ -67,7 +69,7 @@ type Parent struct {
 }
 
 // Logger returns the logger whose lines go to the error log.
-func (p *Parent) Logger() *slog.Logger { return p.log }
+func (p *Parent) Logger() *slog.Logger { return p.plainLog }
 
 // runParent is the life of the parent. asked says that somebody has asked for MaxChildren.
 func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim, told inherit.Service, environ []string) error {
@@ -256,8 +258,17 @@ func (p *Parent) createBoard() error {
 	if err != nil {
 		return err
 	}
-	p.onExit(func() { p.board.Remove() })
+	p.openRing()
 	return nil
+}
+
+// openRing begins to write events. It is the last thing that is known of the scoreboard.
+func (p *Parent) openRing() {
+	p.ring.open(p.board)
+	p.onExit(func() {
+		p.ring.open(nil)
+		p.board.Remove()
+	})
 }
 
 // slotsFor is the number of slots: for the children that serve, for those of old generations that drain, for those that

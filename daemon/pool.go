@@ -52,7 +52,8 @@ const maxRollFailures = 3
 // A member is a child as the pool knows it.
 type member struct {
 	who
-	pid        int // 0: being started
+	pid        int    // 0: being started
+	cause      string // why it is started
 	kind       scoreboard.Kind
 	generation uint64
 	phase      phase
@@ -255,7 +256,15 @@ func (p *pool) log(level slog.Level, m *member, msg string, attrs ...any) {
 	if m != nil {
 		attrs = append([]any{"slot", m.slot, "pid", m.pid, "generation", m.generation}, attrs...)
 	}
-	p.do(actLog{int(level), msg, attrs})
+	p.do(actLog{level: int(level), msg: msg, attrs: attrs})
+}
+
+// logSome is log while the log takes more such lines; if not, what has happened is an event all the same.
+func (p *pool) logSome(may bool, level slog.Level, m *member, msg string, attrs ...any) {
+	p.log(level, m, msg, attrs...)
+	a := p.out[len(p.out)-1].(actLog)
+	a.silent = !may
+	p.out[len(p.out)-1] = a
 }
 
 func (p *pool) find(w who) *member {
@@ -348,6 +357,7 @@ func (p *pool) refill() {
 
 func (p *pool) describe() {
 	s := &p.status
+	before := s.State
 	s.Want, s.Generation, s.Rolling = p.target, p.generation, 0
 	switch {
 	case p.stopping != stopNot:
@@ -365,5 +375,11 @@ func (p *pool) describe() {
 	}
 	if s.Trouble = ""; s.State == "degraded" {
 		s.Trouble = p.trouble
+	}
+	switch {
+	case s.State == "degraded" && before != "degraded":
+		p.log(slog.LevelDebug, nil, "degraded", "reason", s.Trouble)
+	case s.State == "serving" && before == "degraded":
+		p.log(slog.LevelDebug, nil, "recovered")
 	}
 }

@@ -235,6 +235,19 @@ func history(t *rapid.T, seen map[string]int) {
 	for _, line := range w.lines {
 		seen[line]++
 	}
+	// Whoever has been born has a death.
+	born := map[int]bool{}
+	for _, e := range w.events {
+		switch e.Kind {
+		case scoreboard.EventSpawn:
+			born[e.PID] = true
+		case scoreboard.EventExit, scoreboard.EventDied, scoreboard.EventFailed:
+			delete(born, e.PID)
+		}
+	}
+	if len(born) > 0 {
+		t.Fatalf("nobody says how these have ended: %v", born)
+	}
 	if w.up {
 		seen["up"]++
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -25,6 +26,7 @@ type world struct {
 	frozen     bool            // children do not obey
 	told       []string
 	lines      []string // of the log
+	events     []scoreboard.Event
 	killed     []who
 	refused    int // to leave
 	up         bool
@@ -133,7 +135,12 @@ func (w *world) act(a action) {
 	case actReply:
 		a.reply(a.err)
 	case actLog:
-		w.lines = append(w.lines, a.msg)
+		r := slog.NewRecord(w.now, slog.Level(a.level), a.msg, 0)
+		r.Add(a.attrs...)
+		w.events = append(w.events, eventOf(r, nil))
+		if !a.silent && a.level >= int(slog.LevelInfo) {
+			w.lines = append(w.lines, a.msg)
+		}
 	case actUp:
 		w.up = true
 	case actDone:

@@ -30,10 +30,10 @@ func (p *Parent) adoptLocks() error {
 
 // adoptBoard takes over the scoreboard.
 func (p *Parent) adoptBoard(path string) (err error) {
-	if p.board, err = scoreboard.Adopt(path, p.handed.Board); err != nil {
+	if p.board, err = scoreboard.Adopt(path, p.handed.Board, p.handed.Events); err != nil {
 		return err
 	}
-	p.onExit(func() { p.board.Remove() })
+	p.openRing()
 	return nil
 }
 

@@ -202,18 +202,20 @@ func (p *pool) rollFailed(m *member, status string, err error) {
 		r.ready-- // it does not count
 	}
 	r.bad = r.bad || !fromOutside(status)
+	over := r.stage < rollRest || r.failures >= min(maxRollFailures, p.target)
+	if over && m.readyAt == never {
+		p.logSome(false, slog.LevelError, m, "child failed to start", "err", err) // the log is told of the reload
+	}
 	switch {
 	case r.stage < rollRest && fromOutside(status) && r.failures < maxRollFailures:
 		p.tryCandidate()
 		return
-	case r.stage < rollRest || r.failures >= min(maxRollFailures, p.target):
+	case over:
 		p.rollOver(err)
 		return
 	}
 	p.failedPlace(m)
-	if p.mayLog() {
-		p.log(slog.LevelError, m, "child failed to start", "err", err)
-	}
+	p.logSome(p.mayLog(), slog.LevelError, m, "child failed to start", "err", err)
 }
 
 // rollOver ends the reload under way: the new generation takes over, or, with an error, leaves and is remembered.

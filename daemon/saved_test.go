@@ -35,6 +35,7 @@ var unsaved = map[string]string{
 	"pool.now":      "of a step",
 	"pool.out":      "of a step",
 	"member.forgot": "only when old entries of lost are looked at again",
+	"member.cause":  "only until it is known that it has been started, which an upgrade waits for",
 }
 
 // follow are fields that what the next program's configuration says goes before; TestSavedFollowsConfig looks at them.

@@ -51,6 +51,7 @@ func (p *pool) upgradeOn() {
 	}
 	if u.stage == upgradeWaiting && !p.booting && p.roll == nil && len(p.retreats) == 0 {
 		u.stage = upgradeTrying
+		p.log(slog.LevelDebug, nil, "upgrade", "cause", u.cause)
 		p.do(actTry{u.cause})
 	}
 	unborn := slices.ContainsFunc(p.inOrder(0, phaseStarting, phaseKilling), func(m *member) bool { return m.pid == 0 })

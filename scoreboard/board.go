@@ -41,12 +41,13 @@ type Status struct {
 	Trouble    string    `json:"trouble,omitzero"`   // what has failed, if the state is degraded
 }
 
-// A Board is the parent's end of the file. It is not safe for concurrent use: one goroutine owns it.
+// A Board is the parent's end of the file. It is not safe for concurrent use, but for Record: one goroutine owns it.
 type Board struct {
-	f     *os.File
-	path  string
-	slots int
-	buf   []byte // scratch for Look
+	f      *os.File
+	path   string
+	slots  int
+	buf    []byte // scratch for Look
+	events uint64 // sequence number of the last one
 }
 
 // Create makes the file at path, with all its blocks allocated, and puts it in the place of an older one.
@@ -80,8 +81,9 @@ func Create(path string, id Identity, slots int) (*Board, error) {
 }
 
 // Adopt takes over the file that this very process had open before it replaced itself with exec(2): its descriptor, which is
-// close-on-exec from here on. The caller owns it as long as there is an error.
-func Adopt(path string, fd int) (*Board, error) {
+// close-on-exec from here on, and the number of the last event, which is not taken from a file that others can write to. The
+// caller owns the descriptor as long as there is an error.
+func Adopt(path string, fd int, events uint64) (*Board, error) {
 	unix.CloseOnExec(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -95,7 +97,7 @@ func Adopt(path string, fd int) (*Board, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scoreboard: %w", err)
 	}
-	return &Board{f: os.NewFile(uintptr(fd), path), path: path, slots: slots}, nil
+	return &Board{f: os.NewFile(uintptr(fd), path), path: path, slots: slots, events: events}, nil
 }
 
 func (b *Board) abandon(tmp string, err error) error {
@@ -113,7 +115,7 @@ func fallocate(fd int, n int64) error {
 	}
 }
 
-func size(slots int) int { return HeaderSize + slots*SlotSize }
+func size(slots int) int { return offset(slots) + Events*EventSize }
 
 func header(id Identity, slots int) []byte {
 	h := make([]byte, HeaderSize)
@@ -122,6 +124,8 @@ func header(id Identity, slots int) []byte {
 	order.PutUint32(h[hHeaderSize:], HeaderSize)
 	order.PutUint32(h[hSlotSize:], SlotSize)
 	order.PutUint32(h[hSlots:], uint32(slots))
+	order.PutUint32(h[hEventSize:], EventSize)
+	order.PutUint32(h[hEvents:], Events)
 	order.PutUint64(h[hPID:], uint64(id.PID))
 	order.PutUint64(h[hStart:], id.Start)
 	order.PutUint64(h[hCreated:], uint64(time.Now().UnixNano()))
@@ -288,6 +292,17 @@ func look(f io.ReaderAt, off int64, s []byte) (Hint, error) {
 		h.Job, h.Inode, h.Deadline = job, inode, time.Duration(limit)
 	}
 	return h, nil
+}
+
+// Child returns what the slot shows, as a reader sees it: ok is false if it is free. Of a child that has been reaped it is the
+// last that it has said, and no more to be trusted than before.
+func (b *Board) Child(slot int) (c Child, ok bool, err error) {
+	raw := make([]byte, SlotSize)
+	if _, err := b.f.ReadAt(raw, int64(offset(slot))); err != nil {
+		return Child{}, false, fmt.Errorf("scoreboard: %w", short(err))
+	}
+	c, ok = decodeSlot(slot, raw, order.Uint64(raw[sSeq:])%2 != 0)
+	return c, ok, nil
 }
 
 // Remove takes the file away, if the name still leads to this very file, and closes it.

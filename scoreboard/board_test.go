@@ -150,7 +150,7 @@ func TestFile(t *testing.T) {
 	if st.Mode != unix.S_IFREG|0o600 {
 		t.Errorf("mode %#o, want a regular file, 0600", st.Mode)
 	}
-	want := int64(4096 + 1000*512)
+	want := int64(4096 + 1000*512 + 512*512)
 	if st.Size != want || st.Blocks*512 < want {
 		t.Errorf("%d bytes in blocks of %d bytes, want %d and no holes", st.Size, st.Blocks*512, want)
 	}

@@ -9,5 +9,7 @@
 // (CVE-2019-0211 was exactly that trust). The parent and the readers use pread(2) and pwrite(2) instead of a mapping:
 // a file that somebody cuts short is then an error of the next read and not a SIGBUS.
 //
+// Behind the slots lies a ring of the parent's last decisions, which outlives it: see Ring.
+//
 // The byte table is docs/SCOREBOARD.md; layout.go is the same table as code.
 package scoreboard

@@ -5,10 +5,12 @@ import "encoding/binary"
 // Magic, Version and the sizes identify a file of this layout; a reader refuses any other.
 const (
 	Magic      = "BROODSCB"
-	Version    = 2
+	Version    = 3
 	HeaderSize = 4096
 	SlotSize   = 512
 	MaxSlots   = 1 << 14
+	EventSize  = 512
+	Events     = 512 // that the ring holds
 
 	maxPID = 1 << 22 // PID_MAX_LIMIT of Linux
 )
@@ -24,6 +26,8 @@ const (
 	hStart      = 32 // u64, field 22 of /proc/PID/stat: pid and start name one process for one boot
 	hBootID     = 40 // text, 40 bytes
 	hCreated    = 80 // u64, ns since 1970
+	hEventSize  = 88 // u32
+	hEvents     = 92 // u32
 
 	hStatus     = 128 // the block that is written again and again
 	hUpdated    = 128 // u64, ns since 1970
@@ -91,6 +95,22 @@ const (
 
 	clientLen = 88
 	textLen   = 192
+)
+
+// Offsets in an event. All of it is written by the parent.
+const (
+	eSequence   = 0  // u64, 0: there has been none here
+	eSum        = 8  // u64, CRC-64 (ECMA) of all other bytes
+	eTime       = 16 // u64, ns since 1970
+	eKind       = 24 // u32, an EventKind
+	eSlot       = 28 // u32, slot + 1, 0: of no child
+	ePID        = 32 // u64
+	eGeneration = 40 // u64
+	eJob        = 48 // u64
+	eDone       = 56 // u64, jobs that a child has done which has ended
+	eOperator   = 64 // u32, his process
+	eUser       = 68 // u32, his user id + 1, 0: no operator
+	eText       = 72 // text, 440 bytes
 )
 
 var order = binary.LittleEndian

@@ -75,6 +75,9 @@ func check(h []byte, fileSize int64) (slots int, err error) {
 	if v != Version || hs != HeaderSize || ss != SlotSize {
 		return 0, fmt.Errorf("%w: version %d (header %d, slot %d), this program reads version %d", ErrLayout, v, hs, ss, Version)
 	}
+	if es, n := order.Uint32(h[hEventSize:]), order.Uint32(h[hEvents:]); es != EventSize || n != Events {
+		return 0, fmt.Errorf("%w: %d events of %d bytes, want %d of %d", ErrLayout, n, es, Events, EventSize)
+	}
 	n := order.Uint32(h[hSlots:])
 	if n < 1 || n > MaxSlots || fileSize < int64(size(int(n))) {
 		return 0, fmt.Errorf("%w: %d slots in %d bytes", ErrLayout, n, fileSize)

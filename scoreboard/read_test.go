@@ -25,6 +25,7 @@ func image(t testing.TB) []byte {
 		s.SetRunning(9, 1)
 		s.SetState(Working, time.Now())
 		s.Show(recordOf(9))
+		must(t, b.Record(Event{Time: time.Now(), Kind: EventReady, PID: 100 + slot, Slot: slot, Generation: 1, Text: "start"}))
 	}
 	data, err := os.ReadFile(b.path)
 	must(t, err)
@@ -48,7 +49,9 @@ func TestRefused(t *testing.T) { // B49
 		"no slots":         good[:HeaderSize-1],
 		"header alone":     good[:HeaderSize],
 		"last byte gone":   good[:len(good)-1],
-		"last slot gone":   good[:len(good)-SlotSize],
+		"last event gone":  good[:len(good)-EventSize],
+		"no ring":          good[:offset(4)],
+		"last slot gone":   good[:offset(3)],
 		"text":             bytes.Repeat([]byte("not a scoreboard\n"), 1000),
 		"zeros":            make([]byte, len(good)),
 		"0xff":             bytes.Repeat([]byte{0xff}, len(good)),
@@ -60,9 +63,12 @@ func TestRefused(t *testing.T) { // B49
 		"slots of nothing": patch(good, 16, 0),
 		"0 slots":          patch(good, 20, 0),
 		"5 slots":          patch(good, 20, 5),
+		"other events":     patch(good, 88, 256),
+		"fewer events":     patch(good, 92, 511),
+		"2^32-1 events":    patch(good, 92, 1<<32-1),
 		"2^31 slots":       patch(good, 20, 1<<31),
 		"2^32-1 slots":     patch(good, 20, 1<<32-1),
-		"too many slots":   append(patch(good, 20, MaxSlots+1), make([]byte, (MaxSlots+1)*SlotSize)...),
+		"too many slots":   append(patch(good, 20, MaxSlots+1), make([]byte, size(MaxSlots+1))...),
 		"big-endian":       patch(patch(patch(patch(good, 8, 1<<24), 12, 16<<8), 16, 2<<16), 20, 4<<24),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,6 +76,9 @@ func TestRefused(t *testing.T) { // B49
 			must(t, os.WriteFile(path, data, 0o600))
 			if s, err := Read(path); !errors.Is(err, ErrLayout) {
 				t.Errorf("Read: %+v, %v; want ErrLayout", s, err)
+			}
+			if r, err := OpenRing(path); !errors.Is(err, ErrLayout) {
+				t.Errorf("OpenRing: %+v, %v; want ErrLayout", r, err)
 			}
 			f, err := os.OpenFile(path, os.O_RDWR, 0)
 			must(t, err)
@@ -221,10 +230,12 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte{}, uint16(0))
 	f.Add([]byte(Magic), uint16(0))
 	f.Add([]byte{}, uint16(HeaderSize))
-	f.Add(change(hVersion, 2), uint16(0))
+	f.Add(change(hVersion, Version), uint16(0))
 	f.Add(change(hSlotSize, 512|1<<63), uint16(0))
 	f.Add(change(hPID, 1<<63), uint16(0))
 	f.Add(append(change(offset(1)+sPhase, 2), change(offset(1)+sSeq, 7)...), uint16(0))
+	f.Add(change(offset(4)+EventSize+eSequence, 513), uint16(0))
+	f.Add(append(change(offset(4)+EventSize+eText, 0x9b4a325b1b), change(offset(4)+2*EventSize+eSum, 0)...), uint16(0))
 	f.Add(append(change(offset(2)+sText, 0x9b4a325b1b), change(offset(2)+sState, 0xff1b)...), uint16(0))
 	f.Fuzz(func(t *testing.T, changes []byte, end uint16) {
 		try := func(data []byte, size int64) *Snapshot {
@@ -235,7 +246,16 @@ func FuzzRead(f *testing.F) {
 				}
 				return nil
 			}
-			if s.Slots < 1 || s.Slots > MaxSlots || len(s.Children) > s.Slots || size < int64(HeaderSize+s.Slots*SlotSize) {
+			r, err := ringOf(bytes.NewReader(data), size)
+			if err != nil {
+				t.Fatalf("a board without a ring: %v", err)
+			}
+			if events, err := r.Since(0); err == nil {
+				checkEvents(t, events)
+			} else if !errors.Is(err, ErrLayout) {
+				t.Fatalf("%v, want ErrLayout", err)
+			}
+			if s.Slots < 1 || s.Slots > MaxSlots || len(s.Children) > s.Slots || size < int64(HeaderSize+s.Slots*SlotSize+Events*EventSize) {
 				t.Fatalf("%d slots, %d children in %d bytes", s.Slots, len(s.Children), size)
 			}
 			if s.PID < 0 || s.PID > 1<<22 {
@@ -258,7 +278,8 @@ func FuzzRead(f *testing.F) {
 		try(changes, int64(len(changes)))
 		data := bytes.Clone(good)
 		for ; len(changes) >= 10; changes = changes[10:] {
-			copy(data[int(order.Uint16(changes))%len(data):], changes[2:10])
+			// The ring is longer than an offset can tell, but all of its records are read alike.
+			copy(data[int(order.Uint16(changes))%(offset(4)+4*EventSize):], changes[2:10])
 		}
 		if end > 0 {
 			data = data[:min(int(end), len(data))]
@@ -267,6 +288,7 @@ func FuzzRead(f *testing.F) {
 		try(data, 1<<40) // as if it had been cut since its size was asked for
 		if len(data) == len(good) {
 			copy(data, good[:hPID])
+			copy(data[hEventSize:], good[hEventSize:hEvents+4])
 			if try(data, int64(len(data))) == nil {
 				t.Fatal("a good head has been refused")
 			}

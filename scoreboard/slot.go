@@ -36,7 +36,8 @@ func Attach(fd, slot int) (*Slot, error) {
 	if slot < 0 || slot >= slots {
 		return nil, fmt.Errorf("scoreboard: no slot %d, the board has %d", slot, slots)
 	}
-	mem, err := unix.Mmap(fd, 0, size(slots), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	// Without the ring, which is no business of a child's.
+	mem, err := unix.Mmap(fd, 0, offset(slots), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("scoreboard: %w", os.NewSyscallError("mmap", err))
 	}

@@ -6,8 +6,10 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"hash/crc64"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,8 +26,10 @@ type row struct {
 
 // A page is what docs/SCOREBOARD.md says.
 type page struct {
-	Header, Slot []row
-	writers      map[string]string // of a slot's rows
+	Header, Slot, Event []row
+
+	writers map[string]string // of a slot's rows
+	kinds   []string          // of events
 }
 
 // readPage reads the tables: rows of four cells in a header, of five in a slot.
@@ -39,6 +43,12 @@ func readPage(t *testing.T) page {
 		if s, ok := strings.CutPrefix(line, "## "); ok {
 			section, _, _ = strings.Cut(strings.TrimSpace(s), ",")
 			continue
+		}
+		for _, m := range kindWords.FindAllStringSubmatch(line, -1) {
+			if section != "Event" || m[1] != strconv.Itoa(len(p.kinds)) {
+				break
+			}
+			p.kinds = append(p.kinds, m[2])
 		}
 		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
 		for i := range cells {
@@ -56,6 +66,8 @@ func readPage(t *testing.T) page {
 		switch {
 		case section == "Header" && len(cells) == 4:
 			p.Header = append(p.Header, r)
+		case section == "Event" && len(cells) == 4:
+			p.Event = append(p.Event, r)
 		case section == "Slot" && len(cells) == 5:
 			p.Slot = append(p.Slot, r)
 			p.writers[r.Name] = cells[3]
@@ -70,8 +82,10 @@ func readPage(t *testing.T) page {
 var (
 	noRow   = map[string]bool{"hStatus": true, "hStatusEnd": true}
 	renamed = map[string]string{"sSeq": "sequence"}
-	offsets = regexp.MustCompile(`^[hs]([A-Z]\w*)$`)
-	sizes   = regexp.MustCompile(`^(?:(\d+) bytes|u(32|64)|text, (\d+) bytes)`)
+	offsets = regexp.MustCompile(`^[hse]([A-Z]\w*)$`)
+	// A kind of events, with its number.
+	kindWords = regexp.MustCompile("(\\d+) `([a-z-]+)`")
+	sizes     = regexp.MustCompile(`^(?:(\d+) bytes|u(32|64)|text, (\d+) bytes)`)
 )
 
 // readLayout reads the offsets of layout.go from its source, with the sizes that its comments give.
@@ -104,10 +118,13 @@ func readLayout(t *testing.T) (p page) {
 		if name, ok := renamed[id]; ok {
 			r.Name = name
 		}
-		if id[0] == 'h' {
+		switch id[0] {
+		case 'h':
 			p.Header = append(p.Header, r)
-		} else {
+		case 's':
 			p.Slot = append(p.Slot, r)
+		default:
+			p.Event = append(p.Event, r)
 		}
 		return true
 	})
@@ -125,10 +142,16 @@ func TestTable(t *testing.T) {
 	if diff := cmp.Diff(doc.Slot, code.Slot, plain); diff != "" {
 		t.Errorf("slot, page (-) against layout.go (+):\n%s", diff)
 	}
+	if diff := cmp.Diff(doc.Event, code.Event, plain); diff != "" {
+		t.Errorf("event, page (-) against layout.go (+):\n%s", diff)
+	}
+	if diff := cmp.Diff(doc.kinds, eventWords[:]); diff != "" {
+		t.Errorf("kinds of events, page (-) against event.go (+):\n%s", diff)
+	}
 	for _, table := range []struct {
 		rows []row
 		end  int
-	}{{doc.Header, HeaderSize}, {doc.Slot, SlotSize}} {
+	}{{doc.Header, HeaderSize}, {doc.Slot, SlotSize}, {doc.Event, EventSize}} {
 		free := 0
 		for _, r := range table.rows {
 			if r.Offset < free {
@@ -194,9 +217,15 @@ func TestBytes(t *testing.T) {
 	s.Show(Record{
 		Serial: 1<<40 + 27, Started: time.Unix(0, 1<<40+28), Inode: 1<<40 + 29, Deadline: 1<<40 + 32, Client: overlong(30), Text: overlong(31),
 	})
+	for range 515 {
+		must(t, b.Record(Event{
+			Time: time.Unix(0, 1<<40+35), Kind: EventStop, PID: 4713, Slot: 2, Generation: 1<<40 + 36, Job: 1<<40 + 37, Done: 1<<40 + 38,
+			Operator: &Operator{UID: 1<<31 + 39, PID: 4714}, Text: overlong(40),
+		}))
+	}
 	file, err := os.ReadFile(b.path)
 	must(t, err)
-	if want := 4096 + 3*512; len(file) != want {
+	if want := 4096 + 3*512 + 512*512; len(file) != want {
 		t.Fatalf("%d bytes, want %d", len(file), want)
 	}
 	u64 := func(v uint64) []byte { return binary.LittleEndian.AppendUint64(nil, v) }
@@ -220,7 +249,8 @@ func TestBytes(t *testing.T) {
 		}
 	}
 	compare("header", file[:4096], doc.Header, map[string][]byte{
-		"magic": []byte("BROODSCB"), "version": u32(2), "header size": u32(4096), "slot size": u32(512), "slots": u32(3),
+		"magic": []byte("BROODSCB"), "version": u32(3), "header size": u32(4096), "slot size": u32(512), "slots": u32(3),
+		"event size": u32(512), "events": u32(512),
 		"pid": u64(4711), "start": u64(1<<40 + 2), "boot id": long(3, 40), "created": u64(uint64(created)),
 		"updated": u64(1<<40 + 19), "generation": u64(1<<40 + 9), "rolling": u64(1<<40 + 10), "want": u64(1<<40 + 11),
 		"born": u64(1<<40 + 12), "died": u64(1<<40 + 13), "killed": u64(1<<40 + 14), "lost": u64(1<<40 + 15),
@@ -235,6 +265,15 @@ func TestBytes(t *testing.T) {
 		"job": u64(1<<40 + 27), "started": u64(1<<40 + 28), "inode": u64(1<<40 + 29), "limit": u64(1<<40 + 32),
 		"client": long(30, 88), "text": long(31, 192),
 	})
+	last := file[4096+3*512+3*512 : 4096+3*512+4*512]
+	compare("event", last, doc.Event, map[string][]byte{
+		"sequence": u64(515), "sum": u64(crc64.Checksum(slices.Concat(last[:8], last[16:]), crc64.MakeTable(crc64.ECMA))),
+		"time": u64(1<<40 + 35), "kind": u32(28), "slot": u32(3), "pid": u64(4713), "generation": u64(1<<40 + 36), "job": u64(1<<40 + 37),
+		"done": u64(1<<40 + 38), "operator": u32(4714), "user": u32(1<<31 + 40), "text": long(40, 440),
+	})
+	if next := binary.LittleEndian.Uint64(file[4096+3*512+4*512:]); next != 4 {
+		t.Errorf("behind event 515 lies %d, want 4", next)
+	}
 	for _, slot := range []int{0, 2} {
 		if part := file[4096+slot*512 : 4096+(slot+1)*512]; !bytes.Equal(part, make([]byte, 512)) {
 			t.Errorf("slot %d has been written to", slot)

@@ -42,9 +42,9 @@ func TestClaimRoundTrip(t *testing.T) {
 func TestClaimGarbage(t *testing.T) {
 	for _, value := range []string{
 		"1", "child", "parent", ":", "child:", "parent:", " ", "child:2", "parent:3", "Child:2:0:1:2:0:0", "launcher:2:0",
-		"child:3:0:1:2:0", "child:3:0:1:2:0:0:0", "parent:3:2:3", "child:3:0:1:2:0:0 ", "child:3:-1:1:2:0:0", "child:3:+1:1:2:0:0",
-		"child:3::1:2:0:0", "child:3:0x1:1:2:0:0", "child:3:0:1:2147483648:0:0", "child:3:99999999999999999999:1:2:0:0",
-		"child:0:0:1:2:0:0", "child:1:0:1:2:0:0", "parent:1:7", "parent:3:-7", "child:3:0:1:2:0:0\n", "\xff\x1b[2J",
+		"child:4:0:1:2:0", "child:4:0:1:2:0:0:0", "parent:4:2:3", "child:4:0:1:2:0:0 ", "child:4:-1:1:2:0:0", "child:4:+1:1:2:0:0",
+		"child:4::1:2:0:0", "child:4:0x1:1:2:0:0", "child:4:0:1:2147483648:0:0", "child:4:99999999999999999999:1:2:0:0",
+		"child:0:0:1:2:0:0", "child:1:0:1:2:0:0", "parent:1:7", "parent:4:-7", "child:4:0:1:2:0:0\n", "\xff\x1b[2J",
 	} {
 		c, err := parse(value)
 		if c != (Claim{}) || !errors.Is(err, errClaim) || !strings.Contains(err.Error(), fmt.Sprintf("BROOD=%q", value)) {
@@ -54,8 +54,8 @@ func TestClaimGarbage(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add("child:3:0:1:2:0:0")
-	f.Add("parent:3:64")
+	f.Add("child:4:0:1:2:0:0")
+	f.Add("parent:4:64")
 	f.Fuzz(func(t *testing.T, value string) {
 		c, err := parse(value)
 		if err != nil {
@@ -87,10 +87,10 @@ func TestTake(t *testing.T) { // B7
 	}{
 		{"", "", Claim{}, false},
 		{"", "3", Claim{}, true},
-		{"parent:3:64", "3", Claim{Role: Parent, Ready: 64}, true},
-		{"child:3:5:9:2:0:0", "3", Claim{Role: Child, Proto: 3, Slot: 5, Generation: 9, Listeners: 2}, true},
-		{"child:3:5:9:2:1:0", "1", Claim{Role: Child, Proto: 3, Slot: 5, Generation: 9, Listeners: 2, Procs: true}, false},
-		{"child:3:5:9:2:0:1", "3", Claim{Role: Child, Proto: 3, Slot: 5, Generation: 9, Listeners: 2, Kind: 1}, true},
+		{"parent:4:64", "3", Claim{Role: Parent, Ready: 64}, true},
+		{"child:4:5:9:2:0:0", "3", Claim{Role: Child, Proto: 4, Slot: 5, Generation: 9, Listeners: 2}, true},
+		{"child:4:5:9:2:1:0", "1", Claim{Role: Child, Proto: 4, Slot: 5, Generation: 9, Listeners: 2, Procs: true}, false},
+		{"child:4:5:9:2:0:1", "3", Claim{Role: Child, Proto: 4, Slot: 5, Generation: 9, Listeners: 2, Kind: 1}, true},
 		{"nonsense", "3", Claim{}, true},
 	} {
 		var env, mine []string

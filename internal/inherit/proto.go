@@ -3,9 +3,9 @@
 package inherit
 
 const (
-	oldest = 3
-	newest = 3
+	oldest = 4
+	newest = 4
 )
 
-// more is what a child's claim says beyond the agreement 3.
+// more is what a child's claim says beyond the agreement 4.
 func more(uint64) string { return "" }
