@@ -78,8 +78,9 @@ type Config struct {
 	// is standard error. Default: standard error, or with Daemonize "error.log" in RunDir.
 	ErrorLog string
 
-	// AccessLog is the file that gets what children write to Child.AccessLog; "-" is standard output. Default: none, and
-	// access lines are dropped.
+	// AccessLog is the file that gets what children write to Child.AccessLog; "-" is standard output. For a child that has
+	// ended in the middle of a job, killed or crashed, the parent writes a line that begins with "unfinished". Default: none,
+	// and access lines are dropped.
 	AccessLog string
 
 	// LogRotate says when both log files are rotated.

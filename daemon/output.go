@@ -41,13 +41,9 @@ const access = "access"
 func (p *Parent) listenTo(f *os.File, stream string, from origin, w *words, rest logs.Rest) *output {
 	o := &output{from: from, stream: stream, f: f, words: w}
 	emit := func(line []byte) {
-		if p.access == nil {
-			return
+		if p.access != nil {
+			p.access.Write(accessLine(from, line))
 		}
-		b := time.Now().UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z")
-		b = fmt.Appendf(b, " pid=%d slot=%d generation=%d ", from.PID, from.Slot, from.Generation)
-		b = append(logs.AppendEscape(b, line), '\n')
-		p.access.Write(b)
 	}
 	if stream != access {
 		log := p.childLog.With("slot", from.Slot, "pid", from.PID, "generation", from.Generation)
@@ -66,6 +62,13 @@ func (p *Parent) listenTo(f *os.File, stream string, from origin, w *words, rest
 	o.cut.Rest = rest
 	p.outputs.Store(o, nil)
 	return o
+}
+
+// accessLine makes a line of the access log.
+func accessLine(from origin, line []byte) []byte {
+	b := time.Now().UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z")
+	b = fmt.Appendf(b, " pid=%d slot=%d generation=%d ", from.PID, from.Slot, from.Generation)
+	return append(logs.AppendEscape(b, line), '\n')
 }
 
 // read reads an output to its end. Whatever is taken out of the pipe is in the log, or in o.cut, when the gate is closed; so
