@@ -4,6 +4,9 @@
 //	                              build it, run it here, roll it over to new code when its sources change
 //	brood status  DIR|NAME|PID    what every child is doing
 //	brood conns   DIR|NAME|PID    the connections of every child, and the jobs that run on them
+//	brood events  DIR|NAME|PID    what the parent has decided, done and seen; -f: and does from now on
+//	brood why     DIR|NAME|PID PID|SLOT
+//	                              the story of one child: why it was born, what happened to it, why it ended
 //	brood reload  DIR|NAME|PID    start a new generation of children, wait until it has proved itself
 //	brood upgrade DIR|NAME|PID    replace the parent's own program in its place, wait until the new one has taken over
 //	brood stop    DIR|NAME|PID    finish the running jobs and stop, wait until the daemon is gone
@@ -24,6 +27,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -41,7 +45,7 @@ var errTimeout = errors.New("timeout")
 // A command is one verb.
 type command struct {
 	name  string
-	takes string // a second argument, always the last
+	takes string // a second argument, always the last; in brackets: may be left out
 	about string
 	run   func(t target, o options, out io.Writer) error
 	flags func(fs *flag.FlagSet, o *options)
@@ -50,9 +54,12 @@ type command struct {
 // options are the flags of all commands; each defines those it has.
 type options struct {
 	json    bool
+	follow  bool
+	n       uint
 	quick   bool
 	timeout time.Duration
 	wait    bool
+	name    string // the first argument
 	last    string // the second argument
 }
 
@@ -74,6 +81,12 @@ var commands = []command{
 	{"conns", "", "the connections of every child, and the jobs that run on them", conns, func(fs *flag.FlagSet, o *options) {
 		fs.BoolVar(&o.json, "json", false, "print JSON")
 	}},
+	{"events", "", "what the parent has decided, done and seen", events, func(fs *flag.FlagSet, o *options) {
+		fs.BoolVar(&o.json, "json", false, "print a line of JSON for each")
+		fs.BoolVar(&o.follow, "f", false, "go on until the daemon ends")
+		fs.UintVar(&o.n, "n", 50, "begin with the last `number` of events")
+	}},
+	{"why", "[PID|SLOT]", "the story of one child: why it was born, what happened to it, why it ended", why, func(*flag.FlagSet, *options) {}},
 	{"reload", "", "start a new generation of children and wait until it has proved itself", reload, renewing},
 	{"upgrade", "", "replace the parent's own program, with the children as they are, and wait until the new one has taken over", upgrade, renewing},
 	{"stop", "", "finish the running jobs, stop, and wait until the daemon is gone", stop, func(fs *flag.FlagSet, o *options) {
@@ -145,11 +158,12 @@ func (c command) call(args []string, out, errw io.Writer) int {
 		}
 		names, args = append(names, fs.Arg(0)), fs.Args()[1:]
 	}
-	if len(names) != 1 || c.takes != "" && o.last == "" {
+	if len(names) != 1 || c.takes != "" && o.last == "" && !strings.HasPrefix(c.takes, "[") {
 		fs.Usage()
 		return exitUsage
 	}
-	t, err := find(names[0])
+	o.name = names[0]
+	t, err := find(o.name)
 	if err == nil {
 		err = c.run(t, o, out)
 	}

@@ -24,7 +24,7 @@ func status(t target, o options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	running := pidfile.Identity{PID: s.PID, Start: s.Start, BootID: s.BootID}.Alive()
+	running := alive(pidfile.Identity{PID: s.PID, Start: s.Start, BootID: s.BootID})
 	if o.json {
 		enc := json.NewEncoder(out)
 		enc.SetIndent("", "  ")

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/brooddaemon/brood/internal/logs"
+	"github.com/brooddaemon/brood/internal/pidfile"
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+// eventPoll is how often who follows looks for new events. The file tells nobody that it has changed.
+const eventPoll = 100 * time.Millisecond
+
+// stampLayout is how the moment of an event is shown, in local time.
+const stampLayout = "2006-01-02 15:04:05.000"
+
+// events prints what the parent has decided, done and seen. It asks nobody: the scoreboard keeps it, also if the parent hangs
+// or is dead.
+func events(t target, o options, out io.Writer) error {
+	ring, err := t.ring()
+	if err != nil {
+		return err
+	}
+	defer ring.Close()
+	show := printEvent
+	if o.json {
+		show = encodeEvent
+	}
+	running := alive(parentOf(ring))
+	all, err := ring.Since(0)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.board(), err)
+	}
+	last := uint64(0)
+	for i, e := range all {
+		if last = e.Seq; uint(len(all)-i) > o.n {
+			continue
+		}
+		if err := show(e, out); err != nil {
+			return err
+		}
+	}
+	if !running {
+		return fmt.Errorf("not running: its parent, process %d, is gone", ring.Identity().PID)
+	}
+	for running && o.follow {
+		time.Sleep(eventPoll)
+		running = alive(parentOf(ring)) // first: what it has written last is to be shown
+		fresh, err := ring.Since(last)
+		if err != nil {
+			return fmt.Errorf("%s: %w", t.board(), err)
+		}
+		for _, e := range fresh {
+			if missed := e.Seq - last - 1; missed > 0 {
+				showMissed(missed, o.json, out)
+			}
+			if err := show(e, out); err != nil {
+				return err
+			}
+			last = e.Seq
+		}
+	}
+	return nil
+}
+
+// ring opens the events of a daemon.
+func (t target) ring() (*scoreboard.Ring, error) {
+	r, err := scoreboard.OpenRing(t.board())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("not running: there is no %s", t.board())
+	}
+	return r, err
+}
+
+// parentOf is the process whose events they are.
+func parentOf(r *scoreboard.Ring) pidfile.Identity {
+	id := r.Identity()
+	return pidfile.Identity{PID: id.PID, Start: id.Start, BootID: id.BootID}
+}
+
+// printEvent prints one as a line: when, what, who, and why.
+func printEvent(e scoreboard.Event, out io.Writer) error {
+	var who []string
+	if e.Slot >= 0 {
+		who = append(who, fmt.Sprintf("slot=%d", e.Slot))
+	}
+	if e.Operator != nil {
+		who = append(who, fmt.Sprintf("uid=%d pid=%d", e.Operator.UID, e.Operator.PID))
+	}
+	for _, f := range []struct {
+		name  string
+		value uint64
+	}{{"pid", uint64(e.PID)}, {"gen", e.Generation}, {"job", e.Job}, {"done", e.Done}} {
+		if f.value != 0 {
+			who = append(who, fmt.Sprintf("%s=%d", f.name, f.value))
+		}
+	}
+	parts := []string{e.Time.Format(stampLayout), fmt.Sprintf("%-14s", e.Kind)}
+	if len(who) > 0 {
+		parts = append(parts, strings.Join(who, " "))
+	}
+	if e.Text != "" {
+		parts = append(parts, logs.Escape(e.Text))
+	}
+	_, err := fmt.Fprintln(out, strings.TrimRight(strings.Join(parts, "  "), " "))
+	return err
+}
+
+// encodeEvent prints one as a line of JSON.
+func encodeEvent(e scoreboard.Event, out io.Writer) error { return json.NewEncoder(out).Encode(e) }
+
+// showMissed says how many events were forgotten before they could be shown.
+func showMissed(n uint64, asJSON bool, out io.Writer) {
+	if asJSON {
+		fmt.Fprintf(out, "{\"missed\":%d}\n", n)
+		return
+	}
+	fmt.Fprintf(out, "… %d events missed\n", n)
+}
