@@ -32,6 +32,7 @@ type roll struct {
 	replies    []func(error)
 	failures   int
 	until      time.Time // when the stage ends, if it is one that lasts
+	before     time.Time // when the reload before this one began
 	proofAt    time.Time // when the probation of the new code ends
 	crowded    time.Time // when its patience with those ends that drain and leave no room for others; never: there was room
 	ready      int       // children of it that have been ready
@@ -132,7 +133,7 @@ func (p *pool) rollOn() {
 	due := !p.now.Before(r.until)
 	switch {
 	case r.stage == rollWaiting && due:
-		p.rolledAt = p.now
+		r.before, p.rolledAt = p.rolledAt, p.now
 		r.stage, r.until = rollPinning, never
 		p.do(actPin{r.generation})
 	case r.stage == rollSoak && due:
@@ -246,6 +247,11 @@ func (p *pool) rollOver(err error) {
 		}
 	case errors.Is(err, errNoChange):
 		p.log(slog.LevelInfo, nil, "reload not needed", "cause", r.cause, "reason", err)
+		// As if nobody had asked: the next one has its number, and need not wait for it.
+		p.rolledAt = r.before
+		p.newest--
+		delete(p.prints, r.generation)
+		p.do(actUnpin{r.generation})
 		return
 	case p.stopping != stopNot:
 		leaving = r.generation

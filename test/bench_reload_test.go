@@ -21,8 +21,8 @@ const (
 // BenchmarkReload reloads a daemon again and again, with two builds that take turns, while 500 clients a second connect and
 // 16 keep their connections. Not one request may fail. Periods with a reload and without one alternate, so that both meet the
 // same machine: the yardstick of how long requests take is the daemon that is left alone. The yardstick of how long it
-// takes until all children are new is a bare start of the same program, under the same load, for each step: the first
-// child alone, then a tenth of all at a time.
+// takes until all children are new is the start of one child by this daemon, and a bare start of the same program, under the
+// same load, for each step: the first child alone, then a tenth of all at a time.
 func BenchmarkReload(b *testing.B) { // B23
 	b.Run("3 children", func(b *testing.B) { reloads(b, 3) })
 	b.Run("30 children", func(b *testing.B) { reloads(b, 30) })
@@ -49,6 +49,7 @@ func reloads(b *testing.B, children int) {
 		for range scaled(3, 10) {
 			periods = append(periods, r.period(r.calm), r.period(r.reload), r.period(r.reload))
 			r.bareStarts()
+			r.ownStart()
 		}
 		tr.end()
 		all = append(all, tr.done...)
@@ -70,6 +71,7 @@ type reloading struct {
 	board    *board
 	renewals times // from the signal until all children are new
 	starts   times // of bare processes
+	own      times // of children, one by one
 }
 
 // A period is a part of the benchmark in which something is done, or nothing.
@@ -138,6 +140,24 @@ func (r *reloading) bareStarts() {
 	}
 }
 
+// ownStart has the daemon start one child more, and then have one less.
+func (r *reloading) ownStart() {
+	scale := func(sig syscall.Signal, n int) time.Duration {
+		begun := time.Now()
+		if err := kill(r.daemon.pid, sig); err != nil {
+			r.b.Fatal(err)
+		}
+		for deadline := begun.Add(patience); len(r.board.serving()) != n; time.Sleep(reloadPause) {
+			if time.Now().After(deadline) {
+				r.b.Fatalf("%d children serve, want %d", len(r.board.serving()), n)
+			}
+		}
+		return time.Since(begun)
+	}
+	r.own = append(r.own, scale(syscall.SIGTTIN, r.children+1))
+	scale(syscall.SIGTTOU, r.children)
+}
+
 // steps is how many times one waits for children to start.
 func (r *reloading) steps() int {
 	atOnce := max(1, r.children/10)
@@ -179,14 +199,16 @@ func (r *reloading) report(all []arrival, periods []period) {
 	r.b.ReportMetric(ms(without.at(0.99)), "calm-p99-ms")
 	r.b.ReportMetric(ratio(r.renewals.median(), floor), "renewal-ratio")
 	r.b.ReportMetric(ratio(r.renewals.at(1), floor), "worst-renewal-ratio")
+	r.b.ReportMetric(ratio(r.renewals.median(), r.own.median()*time.Duration(steps)), "renewal-own-ratio")
 	r.b.ReportMetric(ms(r.renewals.median()), "renewal-ms")
+	r.b.ReportMetric(ms(r.own.median()), "own-ms")
 	r.b.ReportMetric(ms(r.starts.median()), "bare-ms")
 	r.b.ReportMetric(0, "ns/op")
 	r.b.Logf("goals: none of %d requests fails, %d did; requests take as long as without reloads; all children are new after %d bare starts\n"+
 		"new connections with reloads: %s\nwithout: %s\nkept connections with reloads: %s\nwithout: %s\n"+
-		"99%% of the periods with reloads: %v\nwithout: %v\nall new: %v\nbare: %v",
+		"99%% of the periods with reloads: %v\nwithout: %v\nall new: %v\none child more: %v\nbare: %v",
 		len(all), failed, steps, tails(split[sample{true, false}]), tails(split[sample{false, false}]),
-		tails(split[sample{true, true}]), tails(split[sample{false, true}]), tail[true], tail[false], r.renewals, r.starts)
+		tails(split[sample{true, true}]), tails(split[sample{false, true}]), tail[true], tail[false], r.renewals, r.own, r.starts)
 }
 
 // A sample is a kind of request.
