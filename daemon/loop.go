@@ -92,8 +92,11 @@ func (l *loop) run(ctx context.Context) error {
 		if late := now.Sub(wake); wake != never && late > stall {
 			l.act(l.pool.step(now, evStalled{late}))
 		}
-		l.act(l.pool.step(now, l.prepare(ev)))
+		// Who is told of something finds it on the board.
+		told, done := partition(l.pool.step(now, l.prepare(ev)), tells)
+		l.act(done)
 		l.show(now)
+		l.act(told)
 		if l.over {
 			return l.err
 		}
@@ -194,6 +197,27 @@ func (l *loop) prepare(ev event) event {
 		}
 	}
 	return ev
+}
+
+// tells reports whether an action is to tell somebody that something has been done.
+func tells(a action) bool {
+	switch a.(type) {
+	case actUp, actReply:
+		return true
+	}
+	return false
+}
+
+// partition returns those of which f is true, and the others, in their order.
+func partition(all []action, f func(action) bool) (yes, no []action) {
+	for _, a := range all {
+		if f(a) {
+			yes = append(yes, a)
+		} else {
+			no = append(no, a)
+		}
+	}
+	return yes, no
 }
 
 func (l *loop) process(w who) *process {
