@@ -69,9 +69,7 @@ func (l *loop) swept(ev evSwept) {
 			if proc.pid != lost.PID {
 				continue
 			}
-			if err := proc.tell(l.Parent, control.Message{
-				Kind: control.Find, Inode: lost.Inode, Local: lost.Local, Foreign: lost.Foreign, How: uint8(lost.How),
-			}); err != nil && !gone(err) {
+			if err := proc.tell(l.Parent, control.Message{Kind: control.Find, Inode: lost.Inode}); err != nil && !gone(err) {
 				l.log.Error("cannot reach child", "slot", slot, "pid", proc.pid, "err", err)
 			}
 			if !fin || l.cfg.HalfClose != HalfCloseConfirm { // else nobody but the child can find out
@@ -85,15 +83,12 @@ func (l *loop) swept(ev evSwept) {
 // found takes it from the record of a child, which may be stopped, that the client of a job has left. One that the child has
 // named itself meanwhile is counted once.
 func (l *loop) found(ev evFound) event {
-	hint, err := l.board.Look(ev.slot)
-	if err != nil || l.process(ev.who) == nil || hint.Job == 0 || hint.Inode != ev.lost.Inode {
+	c, ok, err := l.board.Child(ev.slot)
+	l.try(err)
+	if !ok || l.process(ev.who) == nil || c.Job == 0 || c.Inode != ev.lost.Inode {
 		return ev // the record shows another job, or none: the child says it as soon as it can
 	}
-	text, err := l.board.Text(ev.slot, hint.Job)
-	if err != nil {
-		l.log.Error("cannot read what a job is", "slot", ev.slot, "err", err)
-	}
 	return evGone{ev.who, Disconnect{
-		Job: hint.Job, Text: text, Proto: ev.lost.Proto, Local: ev.lost.Local, Foreign: ev.lost.Foreign, Path: ev.lost.Path, How: ev.lost.How,
+		Job: c.Job, Text: c.Text, Proto: ev.lost.Proto, Local: ev.lost.Local, Foreign: ev.lost.Foreign, Path: ev.lost.Path, How: ev.lost.How,
 	}}
 }

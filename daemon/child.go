@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/signal"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -189,24 +187,6 @@ func (c *Child) init() (err error) {
 	return nil
 }
 
-// catchSignals lets SIGTERM drain this child: service managers send it to every process of a daemon when it is to stop, and
-// jobs are to be finished then. The second one ends it, and so does one that comes before it can take work. What else an
-// operator may send to every process of that name is for the parent, and no child may end or stop by it.
-func (c *Child) catchSignals() {
-	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
-		unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE)
-	term := make(chan os.Signal, 1)
-	signal.Notify(term, unix.SIGTERM)
-	<-term
-	signal.Reset(unix.SIGTERM)
-	c.ifUnready(func() {
-		unix.Kill(os.Getpid(), unix.SIGTERM)
-		select {}
-	})
-	c.tell(control.Message{Kind: control.Spent, Text: "was sent SIGTERM"})
-	c.drain(fmt.Errorf("%w: signal SIGTERM", ErrDraining))
-}
-
 // nameProcess gives the process a name for ps(1): executed through a descriptor it would bear that number. The
 // kernel keeps 15 bytes (proc(5), /proc/pid/comm).
 func nameProcess(name string, claim inherit.Claim) {
@@ -333,42 +313,3 @@ func (c *Child) Concurrency() int { return c.cfg.Concurrency }
 
 // LingerTimeout returns how long idle connections are kept while the child drains.
 func (c *Child) LingerTimeout() time.Duration { return c.cfg.LingerTimeout }
-
-// Ready tells the parent that this child can take work. The first Do, Accept or Conns says it too; call it in a main
-// loop that waits for work in another way.
-func (c *Child) Ready() {
-	c.ready.Do(func() {
-		c.mu.Lock()
-		c.isReady = true
-		if len(c.jobs) == 0 {
-			c.board.SetState(c.rest(), time.Now())
-		}
-		c.mu.Unlock()
-		c.tell(control.Message{Kind: control.Ready})
-	})
-}
-
-// ifUnready calls end, which ends the process, if this child cannot take work yet; nor will it meanwhile.
-func (c *Child) ifUnready(end func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.isReady {
-		end()
-	}
-}
-
-// accessWait is how long a line for the access log may wait for room in the pipe.
-const accessWait = time.Second
-
-// AccessLog returns a writer whose lines go to the access log, stamped with time, pid, slot and generation.
-//
-// Each Write is one or more whole lines. It does not block a job for ever: if the parent does not take the lines
-// within a second they are dropped, and the error says so.
-func (c *Child) AccessLog() io.Writer { return accessLog{c.access} }
-
-type accessLog struct{ f *os.File }
-
-func (a accessLog) Write(p []byte) (int, error) {
-	a.f.SetWriteDeadline(time.Now().Add(accessWait))
-	return a.f.Write(p)
-}

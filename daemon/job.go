@@ -29,7 +29,7 @@ type Job struct {
 	fatal     bool        // the child leaves with this job
 	token     bool        // counts against Concurrency
 	answered  bool        // its work is done: from now on the client may leave
-	asked     bool        // ConfirmGone has been, or is being, whether the client has left
+	asked     bool        // it has been, or is being, found out what his FIN means
 	reported  bool        // the parent has been told that the client has left
 	judged    bool        // and has said what follows
 	limit     *time.Timer // acts when its time is over; nil: it has no limit

@@ -26,19 +26,25 @@ func pair(b *testing.B, ln net.Listener) (client, server net.Conn) {
 	return client, server
 }
 
+// ownSockets returns a listener, and a descriptor of this process for a Watcher.
+func ownSockets(tb testing.TB) (ln net.Listener, self int) {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { ln.Close() })
+	if self, err = unix.PidfdOpen(os.Getpid(), 0); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { unix.Close(self) })
+	return ln, self
+}
+
 // BenchmarkWatcherNotice measures how long after a client's close it is told. The yardstick is a thread that is blocked in
 // poll(2) on the socket, in turn: the least that anybody needs.
 func BenchmarkWatcherNotice(b *testing.B) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer ln.Close()
-	self, err := unix.PidfdOpen(os.Getpid(), 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer unix.Close(self)
+	ln, self := ownSockets(b)
 	w, err := NewWatcher()
 	if err != nil {
 		b.Fatal(err)
@@ -105,16 +111,7 @@ func BenchmarkWatcherIdle(b *testing.B) {
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); lim.Cur < n+3*atOnce {
 		b.Skipf("the limit of descriptors is %d", lim.Cur)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer ln.Close()
-	self, err := unix.PidfdOpen(os.Getpid(), 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer unix.Close(self)
+	ln, self := ownSockets(b)
 	type socket struct {
 		fd    int
 		inode uint64

@@ -160,16 +160,7 @@ func TestWatcher(t *testing.T) {
 
 // To watch a socket is not to hold it: its owner's close is the end of it, and no news.
 func TestWatcherHoldsNothing(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	self, err := unix.PidfdOpen(os.Getpid(), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(self)
+	ln, self := ownSockets(t)
 	w, told := listening(t)
 	before := openDescriptors(t)
 	for range 10 {
@@ -227,6 +218,16 @@ func descriptorOf(t testing.TB, c net.Conn) (fd int, inode uint64) {
 	return fd, st.Ino
 }
 
+// poll takes one look.
+func (l *lent) poll(t *testing.T, m *Monitor, ports []uint16) []Lost {
+	t.Helper()
+	lost, err := m.Poll(nil, ports, []int{l.pid})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lost
+}
+
 // A Monitor with a Watcher is told when to look, and finds each client once; without one it finds the same.
 func TestMonitorWatches(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
@@ -246,21 +247,14 @@ func TestMonitorWatches(t *testing.T) {
 				defer unixSrc.Close()
 				m.WatchUnix(unixSrc, l.clients[0].RemoteAddr().String())
 			}
-			poll := func() []Lost {
-				lost, err := m.Poll(nil, ports, []int{l.pid})
-				if err != nil {
-					t.Fatal(err)
-				}
-				return lost
-			}
-			if lost := poll(); len(lost) > 0 {
+			if lost := l.poll(t, m, ports); len(lost) > 0 {
 				t.Fatalf("lost at the begin: %v", lost)
 			}
 			before := openDescriptors(t)
 			for i, c := range l.clients {
 				c.Close()
 				hear(t, told, l.inodes[i])
-				lost := poll()
+				lost := l.poll(t, m, ports)
 				if len(lost) != 1 || lost[0].Inode != l.inodes[i] || lost[0].PID != l.pid {
 					t.Fatalf("client %d: lost %v", i, lost)
 				}
@@ -286,14 +280,7 @@ func TestMonitorCannotWatch(t *testing.T) {
 	m := NewMonitor(DefaultFS, nil)
 	m.WatchWith(w)
 	ports := []uint16{uint16(l.clients[0].RemoteAddr().(*net.TCPAddr).Port)}
-	poll := func() []Lost {
-		lost, err := m.Poll(nil, ports, []int{l.pid})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return lost
-	}
-	if lost := poll(); len(lost) > 0 {
+	if lost := l.poll(t, m, ports); len(lost) > 0 {
 		t.Fatalf("lost at the begin: %v", lost)
 	}
 	if err := m.Unwatched(); !errors.Is(err, unix.EPERM) || !errors.Is(err, fs.ErrPermission) {
@@ -301,7 +288,7 @@ func TestMonitorCannotWatch(t *testing.T) {
 	}
 	reset(t, l.clients[0].(*net.TCPConn))
 	l.clients[1].Close()
-	if lost := poll(); len(lost) != 2 {
+	if lost := l.poll(t, m, ports); len(lost) != 2 {
 		t.Errorf("lost %v", lost)
 	}
 	if len(told) > 0 {

@@ -252,20 +252,6 @@ func (b *Board) Look(slot int) (Hint, error) {
 	return h, nil
 }
 
-// Text reads what the child in a slot says of a job that it runs; empty if its record describes another one, or none.
-func (b *Board) Text(slot int, job uint64) (string, error) {
-	raw, err := twice(b.f, int64(offset(slot)), SlotSize, func(s []byte) bool { return order.Uint64(s[sSeq:])%2 == 0 })
-	switch {
-	case errors.Is(err, errTorn):
-		return "", nil
-	case err != nil:
-		return "", fmt.Errorf("scoreboard: %w", err)
-	case job == 0 || order.Uint64(raw[sJob:]) != job:
-		return "", nil
-	}
-	return text(raw[sText:]), nil
-}
-
 // look reads the slot at an offset up to the texts; s has room for that.
 func look(f io.ReaderAt, off int64, s []byte) (Hint, error) {
 	if _, err := f.ReadAt(s, off); err != nil {
@@ -297,12 +283,10 @@ func look(f io.ReaderAt, off int64, s []byte) (Hint, error) {
 // Child returns what the slot shows, as a reader sees it: ok is false if it is free. Of a child that has been reaped it is the
 // last that it has said, and no more to be trusted than before.
 func (b *Board) Child(slot int) (c Child, ok bool, err error) {
-	raw := make([]byte, SlotSize)
-	if _, err := b.f.ReadAt(raw, int64(offset(slot))); err != nil {
-		return Child{}, false, fmt.Errorf("scoreboard: %w", short(err))
+	if c, ok, err = readChild(b.f, slot); err != nil {
+		err = fmt.Errorf("scoreboard: %w", short(err))
 	}
-	c, ok = decodeSlot(slot, raw, order.Uint64(raw[sSeq:])%2 != 0)
-	return c, ok, nil
+	return c, ok, err
 }
 
 // Remove takes the file away, if the name still leads to this very file, and closes it.

@@ -106,19 +106,27 @@ func readFrom(f io.ReaderAt, fileSize int64) (*Snapshot, error) {
 		if Phase(order.Uint64(raw[sPhase:])) == PhaseFree {
 			continue
 		}
-		even := func(b []byte) bool { return order.Uint64(b[sSeq:])%2 == 0 }
-		torn := false
-		if raw, err = twice(f, int64(offset(i)), SlotSize, even); err != nil {
-			if !errors.Is(err, errTorn) {
-				return nil, short(err)
-			}
-			torn = true
+		c, ok, err := readChild(f, i)
+		if err != nil {
+			return nil, short(err)
 		}
-		if c, ok := decodeSlot(i, raw, torn); ok {
+		if ok {
 			s.Children = append(s.Children, c)
 		}
 	}
 	return s, nil
+}
+
+// readChild reads a slot; ok is false if it is free.
+func readChild(f io.ReaderAt, slot int) (c Child, ok bool, err error) {
+	even := func(b []byte) bool { return order.Uint64(b[sSeq:])%2 == 0 }
+	raw, err := twice(f, int64(offset(slot)), SlotSize, even)
+	torn := errors.Is(err, errTorn)
+	if err != nil && !torn {
+		return Child{}, false, err
+	}
+	c, ok = decodeSlot(slot, raw, torn)
+	return c, ok, nil
 }
 
 // short gives the end of the file its meaning: it is shorter than its header says, or somebody cuts it at this moment.

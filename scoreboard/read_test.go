@@ -143,8 +143,8 @@ func TestTruncated(t *testing.T) {
 		if h, err := b.Look(3); err == nil {
 			t.Errorf("cut at %d: Look says %+v", size, h)
 		}
-		if text, err := b.Text(3, 1); err == nil {
-			t.Errorf("cut at %d: Text says %q", size, text)
+		if c, _, err := b.Child(3); err == nil {
+			t.Errorf("cut at %d: Child says %+v", size, c)
 		}
 		if s, err := Read(b.path); !errors.Is(err, ErrLayout) {
 			t.Errorf("cut at %d: Read says %+v, %v", size, s, err)

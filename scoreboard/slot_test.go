@@ -119,11 +119,17 @@ func TestState(t *testing.T) {
 // The text of a job is that job's, and not that of the one after it; a writer who has died in the middle shows none.
 func TestText(t *testing.T) { // B47
 	b := create(t, 2)
+	must(t, b.Bear(1, Serve, 1, "", time.Now()))
 	s := attach(t, b, 1)
 	says := func(job uint64, want string) {
 		t.Helper()
-		if got, err := b.Text(1, job); got != want || err != nil {
-			t.Errorf("of job %d: %q, %v; want %q", job, got, err, want)
+		c, ok, err := b.Child(1)
+		got := ""
+		if job != 0 && c.Job == job {
+			got = c.Text
+		}
+		if got != want || !ok || err != nil {
+			t.Errorf("of job %d: %q, %v, %v; want %q", job, got, ok, err, want)
 		}
 	}
 	says(0, "")

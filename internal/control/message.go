@@ -40,7 +40,7 @@ const (
 	Yield  Kind = 'Y' // stand behind in the line of those who wait for a connection
 	Revoke Kind = 'V' // the client of job Serial has left: cancel it; Kill if the child is to end as well
 	Clear  Kind = 'C' // the matter of job Serial is settled
-	Find   Kind = 'F' // the connection Inode, Local, Foreign was lost (How): say Gone if a job runs on it
+	Find   Kind = 'F' // something has ended on the connection Inode: say Gone if a job runs on it and its client has left
 )
 
 // A Message is one datagram. Which fields mean something depends on its Kind.
