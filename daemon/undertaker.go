@@ -14,6 +14,10 @@ import (
 	"github.com/brooddaemon/brood/internal/tree"
 )
 
+// sweepDelay is how long what ended children have left behind is gathered. One look at the process table does for all of them, and
+// a reload lets them go one after the other.
+const sweepDelay = 50 * time.Millisecond
+
 // buryTime is how long the end of the daemon waits for what its children have left behind to be ended.
 const buryTime = 3 * time.Second
 
@@ -60,16 +64,23 @@ func (u *undertaker) bury(proc *process) {
 // run works until the daemon has ended and nothing is left to do.
 func (u *undertaker) run() {
 	defer close(u.ended)
+	var dead []*process
+	var due <-chan time.Time
 	for {
 		select {
 		case proc := <-u.kills:
 			u.killAll(append(waiting(u.kills), proc))
 		case proc := <-u.graves:
-			// A kill that was asked for goes first: it may be that of this very child, whose cgroup is about to be closed.
+			if dead = append(dead, proc); due == nil {
+				due = time.After(sweepDelay)
+			}
+		case <-due:
+			// A kill that was asked for goes first: it may be that of one of these, whose cgroup is about to be closed.
 			u.killAll(waiting(u.kills))
-			u.sweep(append(waiting(u.graves), proc))
+			u.sweep(append(waiting(u.graves), dead...))
+			dead, due = nil, nil
 		case <-u.p.done:
-			u.sweep(waiting(u.graves))
+			u.sweep(append(waiting(u.graves), dead...))
 			u.leaves.Wait()
 			return
 		}

@@ -8,16 +8,17 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-var crc = crc64.MakeTable(crc64.ECMA)
+var crc = sync.OnceValue(func() *crc64.Table { return crc64.MakeTable(crc64.ECMA) })
 
 // sum is the check sum of a record. Two parts of different events do not have one that fits: a reader that comes while a
 // record is written, or after somebody has damaged it, takes it for none.
 func sum(record []byte) uint64 {
-	return crc64.Update(crc64.Update(0, crc, record[:eSum]), crc, record[eSum+8:])
+	return crc64.Update(crc64.Update(0, crc(), record[:eSum]), crc(), record[eSum+8:])
 }
 
 // Record writes an event into the ring, in the place of the oldest one, and gives it the next sequence number. It is one
