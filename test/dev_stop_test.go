@@ -99,7 +99,7 @@ func TestDevKills(t *testing.T) {
 	w.edit("main.go", "flag.Parse()", "flag.Parse(); if len(os.Args) > 0 { signal.Ignore(syscall.SIGTERM); println(\"deaf\"); select {} }")
 	w.edit("main.go", "\t\"os\"\n", "\t\"os\"\n\t\"os/signal\"\n\t\"syscall\"\n\t\"time\"\n")
 	w.edit("main.go", "select {}", "time.Sleep(time.Hour)")
-	w.devFlags = []string{"-timeout", "100ms"}
+	w.devFlags = []string{"--timeout", "100ms"}
 	w.start()
 	w.says(1, "deaf")
 	w.stopped(syscall.SIGTERM, false)

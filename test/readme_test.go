@@ -71,7 +71,7 @@ func TestREADME(t *testing.T) {
 	dir := copyTree(t)
 	t.Cleanup(func() {
 		// Whatever went wrong: nothing is left running.
-		exec.Command("go", "-C", dir, "run", "./cmd/brood", "stop", "-quick", "jobs").Run()
+		exec.Command("go", "-C", dir, "run", "./cmd/brood", "stop", "--quick", "jobs").Run()
 	})
 	var stays terminal
 	for _, s := range steps {

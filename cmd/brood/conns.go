@@ -13,10 +13,33 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/brooddaemon/brood/internal/logs"
 	"github.com/brooddaemon/brood/netmon"
 	"github.com/brooddaemon/brood/scoreboard"
 )
+
+func newConns() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "conns [flags] " + daemonArg,
+		GroupID: groupLook,
+		Short:   "the connections of every child, and the jobs that run on them",
+		Long: "Conns shows the connections that the children of a daemon hold, as the kernel sees them, and which job runs on each.\n" +
+			"It takes the daemon's user or root to see all of them.",
+		Example: "  brood conns jobs\n  brood conns --json jobs",
+		Args:    oneDaemon,
+	}
+	asJSON := jsonFlag(cmd, "print JSON")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		t, err := find(args[0])
+		if err != nil {
+			return err
+		}
+		return conns(t, *asJSON, cmd.OutOrStdout())
+	}
+	return cmd
+}
 
 // A connection is one that a child of a daemon holds, as the kernel sees it, and the job that runs on it.
 type connection struct {
@@ -34,7 +57,7 @@ type connection struct {
 }
 
 // conns prints the connections of a daemon's children. It asks the kernel and the scoreboard, not the daemon.
-func conns(t target, o options, out io.Writer) error {
+func conns(t target, asJSON bool, out io.Writer) error {
 	if _, err := t.parent(); err != nil {
 		return err
 	}
@@ -46,7 +69,7 @@ func conns(t target, o options, out io.Writer) error {
 	if err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	if o.json {
+	if asJSON {
 		enc := json.NewEncoder(out)
 		enc.SetIndent("", "  ")
 		if eerr := enc.Encode(all); eerr != nil {

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -15,54 +13,50 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	files "github.com/brooddaemon/brood/reload" // reload is a command here
 )
 
-const devAbout = "build a program, run it here, and roll it over to new code when its sources change"
-
-func devUsage(fs *flag.FlagSet) {
-	fmt.Fprintf(fs.Output(), "usage: brood dev [flags] PACKAGE [flags of the program]\n%s\n", devAbout)
-	fs.PrintDefaults()
-	fmt.Fprint(fs.Output(), "Flags for go build are taken from GOFLAGS. Ctrl-C stops both.\n")
+func newDev() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "dev [flags] PACKAGE [flags of the program]",
+		GroupID: groupDevelop,
+		Short:   "build a program, run it here, and roll it over to new code when its sources change",
+		Long: "Dev builds a program, runs it in this terminal, and rolls it over to new code when its sources change. What does not build,\n" +
+			"or does not come up, is told, and the last good build goes on. What stands behind PACKAGE is for the program.\n" +
+			"Flags for go build are taken from GOFLAGS. Ctrl-C stops both.",
+		Example: "  brood dev ./examples/jobs\n  brood dev --timeout 5s ./cmd/jobd -listen :8081",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("which package? that of a program is missing")
+			}
+			return nil
+		},
+	}
+	cmd.Flags().SetInterspersed(false)
+	timeout := cmd.Flags().Duration("timeout", 45*time.Second, "how long to wait for the program when it is to stop, before it is killed")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return dev(args[0], args[1:], *timeout, cmd.ErrOrStderr())
+	}
+	return cmd
 }
 
-// dev is the command of that name.
-func dev(args []string, errw io.Writer) int {
-	fs := flag.NewFlagSet("brood dev", flag.ContinueOnError)
-	fs.SetOutput(errw)
-	fs.Usage = func() { devUsage(fs) }
-	timeout := fs.Duration("timeout", 45*time.Second, "how long to wait for the program when it is to stop, before it is killed")
-	switch err := fs.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return exitFine
-	case err != nil:
-		return exitUsage
-	case fs.NArg() == 0:
-		devUsage(fs)
-		return exitUsage
-	}
-	d := &developer{arg: fs.Arg(0), args: fs.Args()[1:], voice: newVoice(errw), timeout: *timeout}
+// dev runs the program of a package, with these flags, until a signal comes.
+func dev(arg string, args []string, timeout time.Duration, errw io.Writer) error {
+	d := &developer{arg: arg, args: args, voice: newVoice(errw), timeout: timeout}
 	if leavesForeground(d.args) {
-		fmt.Fprintln(errw, "brood: dev: the program has to stay in the foreground: leave -daemonize out")
-		return exitUsage
+		return usageError{errors.New("the program has to stay in the foreground: leave -daemonize out")}
 	}
 	if _, err := exec.LookPath("go"); err != nil {
-		fmt.Fprintln(errw, "brood: dev: there is no go command in PATH: install Go, or add the directory that it is in to PATH")
-		return exitFailed
+		return errors.New("there is no go command in PATH: install Go, or add the directory that it is in to PATH")
 	}
 	l, err := list(context.Background(), d.arg)
 	if err != nil {
-		fmt.Fprintf(errw, "brood: dev: %v\n", err)
-		return exitUsage
+		return usageError{err}
 	}
-	code, err := d.live(l)
-	if err != nil {
-		fmt.Fprintf(errw, "brood: dev: %v\n", err)
-		return exitFailed
-	}
-	return code
+	return d.live(l)
 }
 
 // leavesForeground reports whether the flags would send the program into the background.
@@ -110,24 +104,24 @@ type developer struct {
 	untried bool              // what is installed has neither been started nor judged by the daemon
 }
 
-// live works until a signal comes, and returns the exit status.
-func (d *developer) live(l listing) (code int, err error) {
+// live works until a signal comes.
+func (d *developer) live(l listing) (err error) {
 	// The program is told when the thread that has started it ends: that must not be before this process does.
 	runtime.LockOSThread()
 	signals := make(chan os.Signal, 8)
 	// SIGPIPE is that of standard error: nobody reads any more what there is to tell.
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE)
 	if d.builder, err = newBuilder(d.arg, l.name); err != nil {
-		return exitFailed, err
+		return err
 	}
 	defer func() {
 		if rerr := d.builder.remove(); rerr != nil && err == nil {
-			code, err = exitFailed, rerr
+			err = rerr
 		}
 	}()
 	d.sources = l.sources
 	if d.watch, err = d.open(d.sources); err != nil {
-		return exitFailed, err
+		return err
 	}
 	defer func() { d.watch.Close() }()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -159,14 +153,14 @@ func (d *developer) live(l listing) (code int, err error) {
 			case s := <-signals: // it has ended because of that
 				cancel()
 				d.exited <- err
-				return d.stop(s, signals), nil
+				return d.stop(s, signals)
 			default:
 			}
 			d.voice.bad("%s has ended: %s; it is started again when a change has been built", d.builder.name, ending(err))
 			d.program = nil
 		case s := <-signals:
 			cancel()
-			return d.stop(s, signals), nil
+			return d.stop(s, signals)
 		}
 	}
 }

@@ -138,9 +138,9 @@ func (d *developer) judged(v verdict) {
 
 // stop ends the program and waits for it. It has got a signal of the terminal itself; another SIGTERM adds nothing to what
 // the daemon has been told by then, and is what it needs if only this process was meant.
-func (d *developer) stop(s os.Signal, signals <-chan os.Signal) int {
+func (d *developer) stop(s os.Signal, signals <-chan os.Signal) error {
 	if d.program == nil {
-		return exitFailed
+		return errTold
 	}
 	p := d.program
 	p.Signal(unix.SIGTERM)
@@ -149,10 +149,10 @@ func (d *developer) stop(s os.Signal, signals <-chan os.Signal) int {
 		select {
 		case err := <-d.exited:
 			if stoppedBy(err, unix.SIGTERM, s) {
-				return exitFine
+				return nil
 			}
 			d.voice.bad("%s has ended: %s", d.builder.name, ending(err))
-			return exitFailed
+			return errTold
 		case s := <-signals:
 			if s != unix.SIGPIPE { // which what is told here may bring
 				p.Signal(s)
@@ -163,7 +163,7 @@ func (d *developer) stop(s os.Signal, signals <-chan os.Signal) int {
 				d.voice.bad("%v", err)
 			}
 			<-d.exited
-			return exitFailed
+			return errTold
 		}
 	}
 }

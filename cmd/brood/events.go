@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/brooddaemon/brood/internal/logs"
 	"github.com/brooddaemon/brood/internal/pidfile"
 	"github.com/brooddaemon/brood/scoreboard"
@@ -20,16 +22,39 @@ const eventPoll = 100 * time.Millisecond
 // stampLayout is how the moment of an event is shown, in local time.
 const stampLayout = "2006-01-02 15:04:05.000"
 
+func newEvents() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "events [flags] " + daemonArg,
+		GroupID: groupLook,
+		Short:   "what the parent has decided, done and seen",
+		Long: "Events shows the last decisions of the parent with their reasons: births, exits, kills, clients who have left, reloads,\n" +
+			"and what operators have asked for. They stand in the scoreboard, and a parent that was killed has left them behind.",
+		Example: "  brood events -n 20 jobs\n  brood events -f --json jobs",
+		Args:    oneDaemon,
+	}
+	asJSON := jsonFlag(cmd, "print a line of JSON for each")
+	follow := cmd.Flags().BoolP("follow", "f", false, "go on until the daemon ends")
+	n := cmd.Flags().UintP("lines", "n", 50, "begin with the last `number` of events")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		t, err := find(args[0])
+		if err != nil {
+			return err
+		}
+		return events(t, *n, *follow, *asJSON, cmd.OutOrStdout())
+	}
+	return cmd
+}
+
 // events prints what the parent has decided, done and seen. It asks nobody: the scoreboard keeps it, also if the parent hangs
 // or is dead.
-func events(t target, o options, out io.Writer) error {
+func events(t target, n uint, follow, asJSON bool, out io.Writer) error {
 	ring, err := t.ring()
 	if err != nil {
 		return err
 	}
 	defer ring.Close()
 	show := printEvent
-	if o.json {
+	if asJSON {
 		show = encodeEvent
 	}
 	running := alive(parentOf(ring))
@@ -39,7 +64,7 @@ func events(t target, o options, out io.Writer) error {
 	}
 	last := uint64(0)
 	for i, e := range all {
-		if last = e.Seq; uint(len(all)-i) > o.n {
+		if last = e.Seq; uint(len(all)-i) > n {
 			continue
 		}
 		if err := show(e, out); err != nil {
@@ -49,7 +74,7 @@ func events(t target, o options, out io.Writer) error {
 	if !running {
 		return fmt.Errorf("not running: its parent, process %d, is gone", ring.Identity().PID)
 	}
-	for running && o.follow {
+	for running && follow {
 		time.Sleep(eventPoll)
 		running = alive(parentOf(ring)) // first: what it has written last is to be shown
 		fresh, err := ring.Since(last)
@@ -58,7 +83,7 @@ func events(t target, o options, out io.Writer) error {
 		}
 		for _, e := range fresh {
 			if missed := e.Seq - last - 1; missed > 0 {
-				showMissed(missed, o.json, out)
+				showMissed(missed, asJSON, out)
 			}
 			if err := show(e, out); err != nil {
 				return err

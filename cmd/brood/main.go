@@ -19,16 +19,18 @@
 // Dev watches the directories of the package and of the local packages that it imports: those of the main module, of the
 // workspace, and of modules that go.mod replaces by a directory, with what they embed. What does not build, or does not come
 // up, is told, and the last good build goes on. Ctrl-C stops it with the program.
+//
+// Each command is made by a function of its own, newStatus and so on, which stands in its file. The tree is in root.go.
 package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"time"
+
+	"github.com/spf13/cobra"
 )
 
 // Exit statuses.
@@ -39,141 +41,55 @@ const (
 	exitTimeout = 3
 )
 
-// errTimeout is returned by a command that has waited long enough.
-var errTimeout = errors.New("timeout")
+var (
+	// errTimeout is returned by a command that has waited long enough.
+	errTimeout = errors.New("timeout")
+	// errTold is returned by a command that has told the user itself what is wrong.
+	errTold = errors.New("told already")
+)
 
-// A command is one verb.
-type command struct {
-	name  string
-	takes string // a second argument, always the last; in brackets: may be left out
-	about string
-	run   func(t target, o options, out io.Writer) error
-	flags func(fs *flag.FlagSet, o *options)
-}
+// A usageError is returned by a command that has found out itself that the command line is wrong.
+type usageError struct{ error }
 
-// options are the flags of all commands; each defines those it has.
-type options struct {
-	json    bool
-	follow  bool
-	n       uint
-	quick   bool
-	timeout time.Duration
-	wait    bool
-	name    string // the first argument
-	last    string // the second argument
-}
+// An outcome is an error of a command that has run. Any other error is of the command line.
+type outcome struct{ error }
 
-func waiting(limit time.Duration) func(*flag.FlagSet, *options) {
-	return func(fs *flag.FlagSet, o *options) {
-		fs.DurationVar(&o.timeout, "timeout", limit, "how long to wait for the effect")
-	}
-}
-
-func renewing(fs *flag.FlagSet, o *options) {
-	waiting(time.Minute)(fs, o)
-	fs.BoolVar(&o.wait, "wait", true, "wait for the outcome; -wait=false: until it has begun")
-}
-
-var commands = []command{
-	{"status", "", "what every child is doing", status, func(fs *flag.FlagSet, o *options) {
-		fs.BoolVar(&o.json, "json", false, "print JSON")
-	}},
-	{"conns", "", "the connections of every child, and the jobs that run on them", conns, func(fs *flag.FlagSet, o *options) {
-		fs.BoolVar(&o.json, "json", false, "print JSON")
-	}},
-	{"events", "", "what the parent has decided, done and seen", events, func(fs *flag.FlagSet, o *options) {
-		fs.BoolVar(&o.json, "json", false, "print a line of JSON for each")
-		fs.BoolVar(&o.follow, "f", false, "go on until the daemon ends")
-		fs.UintVar(&o.n, "n", 50, "begin with the last `number` of events")
-	}},
-	{"why", "[PID|SLOT]", "the story of one child: why it was born, what happened to it, why it ended", why, func(*flag.FlagSet, *options) {}},
-	{"reload", "", "start a new generation of children and wait until it has proved itself", reload, renewing},
-	{"upgrade", "", "replace the parent's own program, with the children as they are, and wait until the new one has taken over", upgrade, renewing},
-	{"stop", "", "finish the running jobs, stop, and wait until the daemon is gone", stop, func(fs *flag.FlagSet, o *options) {
-		waiting(time.Minute)(fs, o)
-		fs.BoolVar(&o.quick, "quick", false, "cancel the running jobs")
-	}},
-	{"scale", "N", "have N children at least (+N: more, -N: less) and wait until they serve", scale, waiting(time.Minute)},
-	{"reopen", "", "reopen the log files", reopen, waiting(10 * time.Second)},
-}
+func (o outcome) Unwrap() error { return o.error }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, out, errw io.Writer) int {
+	root := newRoot()
+	root.SetArgs(negative(args))
+	root.SetOut(out)
+	root.SetErr(errw)
 	if len(args) == 0 {
-		usage(errw)
+		root.SetOut(errw)
+		root.Help()
 		return exitUsage
 	}
-	if args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
-		usage(out)
-		return exitFine
-	}
-	if args[0] == "dev" {
-		return dev(args[1:], errw)
-	}
-	for _, c := range commands {
-		if c.name == args[0] {
-			return c.call(args[1:], out, errw)
-		}
-	}
-	fmt.Fprintf(errw, "brood: unknown command %q\n", args[0])
-	usage(errw)
-	return exitUsage
+	cmd, err := root.ExecuteC()
+	return report(cmd, err, errw)
 }
 
-func usage(w io.Writer) {
-	fmt.Fprint(w, "usage: brood COMMAND [flags] DIR|NAME|PID\n       brood dev [flags] PACKAGE [flags of the program]\n\n")
-	fmt.Fprintf(w, "  %-8s %s\n", "dev", devAbout)
-	for _, c := range commands {
-		fmt.Fprintf(w, "  %-8s %s\n", c.name, c.about)
-	}
-	fmt.Fprint(w, "\nA daemon is named by its run directory, its name, or the process id of its parent or of a child.\n"+
-		"brood COMMAND -h lists a command's flags.\n")
-}
-
-func (c command) call(args []string, out, errw io.Writer) int {
-	var o options
-	fs := flag.NewFlagSet("brood "+c.name, flag.ContinueOnError)
-	fs.SetOutput(errw)
-	fs.Usage = func() {
-		fmt.Fprintf(errw, "usage: brood %s [flags] DIR|NAME|PID %s\n%s\n", c.name, c.takes, c.about)
-		fs.PrintDefaults()
-	}
-	c.flags(fs, &o)
-	if c.takes != "" && len(args) > 1 {
-		o.last, args = args[len(args)-1], args[:len(args)-1]
-	}
-	// Flags may stand before and behind the daemon's name.
-	var names []string
-	for {
-		err := fs.Parse(args)
-		if errors.Is(err, flag.ErrHelp) {
-			return exitFine
-		}
-		if err != nil {
-			return exitUsage
-		}
-		if fs.NArg() == 0 {
-			break
-		}
-		names, args = append(names, fs.Arg(0)), fs.Args()[1:]
-	}
-	if len(names) != 1 || c.takes != "" && o.last == "" && !strings.HasPrefix(c.takes, "[") {
-		fs.Usage()
-		return exitUsage
-	}
-	o.name = names[0]
-	t, err := find(o.name)
+// report says what went wrong and returns the exit status.
+func report(cmd *cobra.Command, err error, errw io.Writer) int {
 	if err == nil {
-		err = c.run(t, o, out)
-	}
-	switch {
-	case err == nil:
 		return exitFine
+	}
+	if !errors.Is(err, errTold) {
+		// brood: VERB: what.
+		fmt.Fprintf(errw, "%s: %v\n", strings.ReplaceAll(cmd.CommandPath(), " ", ": "), err)
+	}
+	ran, usage := errors.As(err, new(outcome)), errors.As(err, new(usageError))
+	switch {
+	case !ran:
+		fmt.Fprintf(errw, "usage: %s\n", cmd.UseLine())
+		return exitUsage
+	case usage:
+		return exitUsage
 	case errors.Is(err, errTimeout):
-		fmt.Fprintf(errw, "brood: %s: %v\n", c.name, err)
 		return exitTimeout
 	}
-	fmt.Fprintf(errw, "brood: %s: %v\n", c.name, err)
 	return exitFailed
 }

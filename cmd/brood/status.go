@@ -10,13 +10,36 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/brooddaemon/brood/internal/logs"
 	"github.com/brooddaemon/brood/internal/pidfile"
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
+func newStatus() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "status [flags] " + daemonArg,
+		GroupID: groupLook,
+		Short:   "what every child is doing",
+		Long: "Status shows the daemon and what each of its children is doing. It asks nobody: it reads the scoreboard, which is there\n" +
+			"even if every child is busy and the parent hangs, or is dead. In that case the exit status is 1.",
+		Example: "  brood status jobs\n  brood status --json /run/jobs",
+		Args:    oneDaemon,
+	}
+	asJSON := jsonFlag(cmd, "print JSON")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		t, err := find(args[0])
+		if err != nil {
+			return err
+		}
+		return status(t, *asJSON, cmd.OutOrStdout())
+	}
+	return cmd
+}
+
 // status prints the scoreboard. It asks nobody: the file is there even if every child is busy and the parent hangs.
-func status(t target, o options, out io.Writer) error {
+func status(t target, asJSON bool, out io.Writer) error {
 	s, err := scoreboard.Read(t.board())
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("not running: there is no %s", t.board())
@@ -25,7 +48,7 @@ func status(t target, o options, out io.Writer) error {
 		return err
 	}
 	running := alive(pidfile.Identity{PID: s.PID, Start: s.Start, BootID: s.BootID})
-	if o.json {
+	if asJSON {
 		enc := json.NewEncoder(out)
 		enc.SetIndent("", "  ")
 		if err := enc.Encode(struct {

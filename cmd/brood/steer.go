@@ -6,18 +6,40 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/brooddaemon/brood/internal/control"
 )
 
+func newStop() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "stop [flags] " + daemonArg,
+		GroupID: groupSteer,
+		Short:   "finish the running jobs, stop, and wait until the daemon is gone",
+		Long: "Stop has the daemon finish its running jobs and end, and waits until its parent is gone. Jobs that take longer than the\n" +
+			"daemon's own -stop-timeout are told to end, and killed. If the control socket does not answer it sends SIGTERM.",
+		Example: "  brood stop jobs\n  brood stop --quick --timeout 5s jobs",
+		Args:    oneDaemon,
+	}
+	timeout := timeoutFlag(cmd, time.Minute)
+	quick := cmd.Flags().Bool("quick", false, "cancel the running jobs")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		t, err := find(args[0])
+		if err != nil {
+			return err
+		}
+		return stop(t, *quick, *timeout, cmd.OutOrStdout())
+	}
+	return cmd
+}
+
 // stop asks the daemon to stop and waits until its parent is gone.
-func stop(t target, o options, out io.Writer) error {
-	deadline := time.Now().Add(o.timeout)
+func stop(t target, quick bool, timeout time.Duration, out io.Writer) error {
+	deadline := time.Now().Add(timeout)
 	id, err := t.parent()
 	if err != nil {
 		return err
@@ -28,13 +50,13 @@ func stop(t target, o options, out io.Writer) error {
 		return err
 	}
 	defer unix.Close(pidfd)
-	if _, err := t.call(control.Request{Verb: control.VerbStop, Quick: o.quick}, deadline); err != nil {
+	if _, err := t.call(control.Request{Verb: control.VerbStop, Quick: quick}, deadline); err != nil {
 		if errors.Is(err, errTimeout) {
 			return err
 		}
 		// No answer on the socket, but the process lives: a signal says the same.
 		sig := unix.SIGTERM
-		if o.quick {
+		if quick {
 			sig = unix.SIGINT
 		}
 		if serr := unix.PidfdSendSignal(pidfd, sig, nil, 0); serr != nil && !errors.Is(serr, unix.ESRCH) {
@@ -42,7 +64,7 @@ func stop(t target, o options, out io.Writer) error {
 		}
 	}
 	if err := awaitExit(pidfd, deadline); err != nil {
-		return fmt.Errorf("%w: process %d has not stopped within %v", err, id.PID, o.timeout)
+		return fmt.Errorf("%w: process %d has not stopped within %v", err, id.PID, timeout)
 	}
 	fmt.Fprintf(out, "stopped: process %d\n", id.PID)
 	return nil
@@ -64,22 +86,48 @@ func awaitExit(pidfd int, deadline time.Time) error {
 	}
 }
 
-// reload asks for a new generation and waits until it has proved itself or has been given up.
-func reload(t target, o options, out io.Writer) error {
-	return t.renew(control.VerbReload, "reload", o, out)
+func newReload() *cobra.Command {
+	return newRenewal(control.VerbReload, &cobra.Command{
+		Use:   "reload [flags] " + daemonArg,
+		Short: "start a new generation of children and wait until it has proved itself",
+		Long: "Reload replaces the children of a daemon by such of the program that now lies at its path, one after the other, and waits for\n" +
+			"the verdict: they have proved themselves, or the old ones go on and it is told why. Running jobs finish on the old code.",
+		Example: "  brood reload jobs\n  brood reload --wait=false jobs",
+	})
 }
 
-// upgrade asks the parent to replace its own program and waits until the new one has taken over.
-func upgrade(t target, o options, out io.Writer) error {
-	return t.renew(control.VerbUpgrade, "upgrade", o, out)
+func newUpgrade() *cobra.Command {
+	return newRenewal(control.VerbUpgrade, &cobra.Command{
+		Use:   "upgrade [flags] " + daemonArg,
+		Short: "replace the parent's own program, with the children as they are, and wait until the new one has taken over",
+		Long: "Upgrade has the parent execute the program that now lies at its path in its own place, after a trial: same process, same\n" +
+			"children with their jobs, same listeners. What the children run is a matter of reload.",
+		Example: "  brood upgrade jobs && brood reload jobs",
+	})
 }
 
-func (t target) renew(verb, what string, o options, out io.Writer) error {
-	r := control.Request{Verb: verb, Begin: !o.wait}
-	if _, err := t.call(r, time.Now().Add(o.timeout)); err != nil {
+// newRenewal completes a command that has the daemon replace something of its own.
+func newRenewal(verb string, cmd *cobra.Command) *cobra.Command {
+	cmd.GroupID, cmd.Args = groupSteer, oneDaemon
+	timeout := timeoutFlag(cmd, time.Minute)
+	wait := cmd.Flags().Bool("wait", true, "wait for the outcome; --wait=false: until it has begun")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		t, err := find(args[0])
+		if err != nil {
+			return err
+		}
+		return t.renew(verb, cmd.Name(), *wait, *timeout, cmd.OutOrStdout())
+	}
+	return cmd
+}
+
+// renew asks for it and waits until it is done or has been given up.
+func (t target) renew(verb, what string, wait bool, timeout time.Duration, out io.Writer) error {
+	r := control.Request{Verb: verb, Begin: !wait}
+	if _, err := t.call(r, time.Now().Add(timeout)); err != nil {
 		return err
 	}
-	if o.wait {
+	if wait {
 		fmt.Fprintln(out, strings.TrimSuffix(what, "e")+"ed")
 	} else {
 		fmt.Fprintln(out, what+" begun")
@@ -87,25 +135,31 @@ func (t target) renew(verb, what string, o options, out io.Writer) error {
 	return nil
 }
 
-func reopen(t target, o options, out io.Writer) error {
-	if _, err := t.call(control.Request{Verb: control.VerbReopen}, time.Now().Add(o.timeout)); err != nil {
+func newReopen() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "reopen [flags] " + daemonArg,
+		GroupID: groupSteer,
+		Short:   "reopen the log files",
+		Long:    "Reopen has the daemon open its log files anew, after somebody has moved them away.",
+		Example: "  mv access.log access.log.1 && brood reopen jobs",
+		Args:    oneDaemon,
+	}
+	timeout := timeoutFlag(cmd, 10*time.Second)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		t, err := find(args[0])
+		if err != nil {
+			return err
+		}
+		return reopen(t, *timeout, cmd.OutOrStdout())
+	}
+	return cmd
+}
+
+func reopen(t target, timeout time.Duration, out io.Writer) error {
+	if _, err := t.call(control.Request{Verb: control.VerbReopen}, time.Now().Add(timeout)); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "log files reopened")
-	return nil
-}
-
-// scale moves the number of children that the daemon does not go below.
-func scale(t target, o options, out io.Writer) error {
-	n, err := strconv.Atoi(o.last)
-	if err != nil {
-		return fmt.Errorf("%q is not a number of children: want N, +N or -N", o.last)
-	}
-	r := control.Request{Verb: control.VerbScale, N: n, Delta: strings.ContainsAny(o.last[:1], "+-")}
-	if _, err := t.call(r, time.Now().Add(o.timeout)); err != nil {
-		return err
-	}
-	fmt.Fprintln(out, "scaled")
 	return nil
 }
 

@@ -7,9 +7,30 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/brooddaemon/brood/internal/logs"
 	"github.com/brooddaemon/brood/scoreboard"
 )
+
+func newWhy() *cobra.Command {
+	return &cobra.Command{
+		Use:     "why " + daemonArg + " PID|SLOT",
+		GroupID: groupLook,
+		Short:   "the story of one child: why it was born, what happened to it, why it ended",
+		Long: "Why tells the story of one child, alive or dead, by its process id or its slot: why it was started, what happened to it,\n" +
+			"and the cause of its end. A process id that was another child's before means the last one that had it.",
+		Example: "  brood why jobs 4720\n  brood why /run/jobs 0",
+		Args:    daemonAnd("the process id or the slot of a child", true),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := find(args[0])
+			if err != nil {
+				return err
+			}
+			return why(t, args, cmd.OutOrStdout())
+		},
+	}
+}
 
 // A story is what is known of one child.
 type story struct {
@@ -21,7 +42,7 @@ type story struct {
 }
 
 // why tells the story of one child: why it was born, what happened to it, and why it ended.
-func why(t target, o options, out io.Writer) error {
+func why(t target, args []string, out io.Writer) error {
 	ring, err := t.ring()
 	if err != nil {
 		return err
@@ -31,14 +52,11 @@ func why(t target, o options, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.board(), err)
 	}
-	which := o.last
-	if which == "" {
-		which = o.name
-	}
+	which := args[len(args)-1] // the process id of a child names its daemon, too
 	n, err := strconv.Atoi(which)
 	switch {
-	case err != nil && o.last == "":
-		return fmt.Errorf("which child of it? brood why %s PID, or SLOT", o.name)
+	case err != nil && len(args) == 1:
+		return fmt.Errorf("which child of it? brood why %s PID, or SLOT", which)
 	case err != nil || n < 0:
 		return fmt.Errorf("%q is neither a process id nor a slot", which)
 	case n == ring.Identity().PID:
