@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -91,11 +90,14 @@ func (p *Parent) settle() (warnings []string, err error) {
 	if p.owners, err = lookUpOwners(p.cfg.TrustedOwner); err != nil {
 		return nil, err
 	}
-	correction, err := p.cfg.fit(p.identity != nil, p.asked)
+	if warning != "" {
+		warnings = append(warnings, warning)
+	}
+	corrections, err := p.cfg.fit(p.identity != nil, p.asked)
 	if err == nil && p.handed != nil {
 		err = p.handed.check(&p.cfg)
 	}
-	return slices.DeleteFunc([]string{warning, correction}, func(w string) bool { return w == "" }), err
+	return append(warnings, corrections...), err
 }
 
 // lock takes the run directory's own pidfile, which keeps a second daemon out of it, and the one that was asked for.

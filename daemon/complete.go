@@ -206,13 +206,14 @@ func (cfg *Config) allowed() error {
 	return nil
 }
 
-// fit sees whether the system allows as many children. A number that nobody has asked for is lowered, which the log is
-// told; for one that somebody has asked for the error says what to do.
-func (cfg *Config) fit(otherUser, asked bool) (correction string, err error) {
+// fit sees whether the system allows as many children, with those that a step of a reload adds and one that drains. A number that
+// nobody has asked for is lowered, which the log is told; for one that somebody has asked for the error says what to do. How many
+// may drain is always lowered: when a reload needs room, the oldest of them make it.
+func (cfg *Config) fit(otherUser, asked bool) (corrections []string, err error) {
 	type bound struct {
-		resource int
-		of       string
-		children func(limit uint64) uint64
+		resource  int
+		of        string
+		processes func(limit uint64) uint64
 	}
 	bounds := []bound{{unix.RLIMIT_NOFILE, "on open files (ulimit -n)", func(limit uint64) uint64 {
 		return max(limit, openForSelf)/openPerChild - openForSelf/openPerChild
@@ -226,21 +227,26 @@ func (cfg *Config) fit(otherUser, asked bool) (correction string, err error) {
 		if unix.Getrlimit(b.resource, &limit) != nil {
 			continue
 		}
-		most := b.children(limit.Cur)
+		room := int(min(b.processes(limit.Cur), 2*scoreboard.MaxSlots)) - cfg.Dequeue.Max
+		most := max(0, min((room-1)*10/11, room-2)) // of these, of a step, and of one that drains, there is room for all
 		switch {
-		case most >= uint64(cfg.MaxChildren):
-		case asked || most < uint64(cfg.Prefork):
-			return "", fmt.Errorf("field MaxChildren is %d, but the limit %s, %d, is enough for %d: raise it or lower MaxChildren",
+		case most >= cfg.MaxChildren:
+		case asked || most < cfg.Prefork:
+			return nil, fmt.Errorf("field MaxChildren is %d, but the limit %s, %d, is enough for %d: raise it or lower MaxChildren",
 				cfg.MaxChildren, b.of, limit.Cur, most)
 		default:
-			cfg.MaxChildren = int(most)
-			correction = fmt.Sprintf("at most %d children: the limit %s is %d", most, b.of, limit.Cur)
+			cfg.MaxChildren = most
+			corrections = append(corrections, fmt.Sprintf("at most %d children: the limit %s is %d", most, b.of, limit.Cur))
+		}
+		if most = room - cfg.MaxChildren - rollStep(cfg.MaxChildren); most < cfg.MaxDrainingChildren {
+			cfg.MaxDrainingChildren = most
+			corrections = append(corrections, fmt.Sprintf("at most %d children of old generations: the limit %s is %d", most, b.of, limit.Cur))
 		}
 	}
 	if cfg.MinSpare > cfg.MaxChildren {
-		return "", fmt.Errorf("field MinSpare is %d, but there can be no more than %d children", cfg.MinSpare, cfg.MaxChildren)
+		return nil, fmt.Errorf("field MinSpare is %d, but there can be no more than %d children", cfg.MinSpare, cfg.MaxChildren)
 	}
-	return correction, nil
+	return corrections, nil
 }
 
 func setDefault[T comparable](field *T, value T) {

@@ -207,7 +207,8 @@ type Config struct {
 	MaxDrainingGenerations int
 
 	// MaxDrainingChildren is how many children of old generations may finish their jobs; those that have drained for the
-	// longest are evicted in favour of others. Default: four times MaxChildren, but no more than 64 over it.
+	// longest are evicted in favour of others. Default: four times MaxChildren, but no more than 64 over it. A limit of the
+	// system on open files or processes that is too low for so many makes it less, which the log is told.
 	MaxDrainingChildren int
 
 	// JobTimeout is how long a job may run. At four fifths of it the log is told; then its context ends, then its process

@@ -155,6 +155,31 @@ func (p *Parent) bind(network, address string) (*listener, error) {
 	return l, err
 }
 
+// tryListen reports whether a successor can listen where its configuration says and nobody has listened for this daemon yet: each
+// of these addresses is bound for a moment.
+func (p *Parent) tryListen() error {
+	if p.cfg.Dir != "" {
+		if err := os.Chdir(p.cfg.Dir); err != nil {
+			return fmt.Errorf("directory to run in: %w", err)
+		}
+	}
+	for _, a := range p.cfg.Listen {
+		network, address, err := splitAddress(a)
+		if err != nil {
+			return err
+		}
+		if p.adoptListener(network, address) != nil {
+			continue
+		}
+		l, err := bind(network, address, p.cfg.ClientTimeout)
+		if err != nil {
+			return err
+		}
+		l.close()
+	}
+	return nil
+}
+
 // Listen binds an address and hands the socket to every child; call it in AfterInit.
 //
 // network is "tcp", "tcp4", "tcp6" or "unix". The returned address is the one that the kernel gave, with the port that

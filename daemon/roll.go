@@ -165,12 +165,12 @@ func (p *pool) rollStep() {
 		return
 	}
 	if serving+len(old) <= p.target {
-		p.fill(r.generation, max(1, p.target/stepShare), func() string { return "reload: " + r.cause })
+		p.fill(r.generation, rollStep(p.target), func() string { return "reload: " + r.cause })
 	}
 }
 
-// stepShare is the part of the children that is replaced at once.
-const stepShare = 10
+// rollStep is how many of so many children are replaced at once.
+func rollStep(children int) int { return max(1, children/10) }
 
 // rollSettle makes the new generation the one that serves. What was the old one is kept for a while: code that dies soon
 // after it was ready must not have taken its place for good.

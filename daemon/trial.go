@@ -38,6 +38,9 @@ func runTrial(cfg Config, claim inherit.Claim) {
 			p.cfg = cfg
 			_, err = p.settle()
 		}
+		if err == nil {
+			err = p.tryListen()
+		}
 	}
 	if err != nil {
 		a.Error = err.Error()
