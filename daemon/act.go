@@ -10,6 +10,7 @@ import (
 
 // step has the pool decide about an event, and does what it has decided. Who is told of something finds it on the board.
 func (l *loop) step(now time.Time, ev event) {
+	l.mend() // first: a child that is started now would not find its place
 	told, done := partition(l.pool.step(now, ev), tells)
 	l.act(done)
 	l.show(now)

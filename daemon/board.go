@@ -15,6 +15,27 @@ func (l *loop) try(err error) {
 	}
 }
 
+// mendRate is how many lines each second tell that the scoreboard has been mended: whoever cuts it may do so again and again.
+const mendRate = 1.0 / 60
+
+// mend makes the scoreboard whole again if a child, or somebody else who may write to it, has cut it short. The children are
+// asked for a sign of life, for then they see to their places, too.
+func (l *loop) mend() {
+	cut, err := l.board.Mend()
+	if !cut {
+		l.try(err)
+		return
+	}
+	for _, proc := range l.processes {
+		if len(proc.unsent) == 0 { // who does not read at the moment writes when his next job begins
+			proc.send(control.Message{Kind: control.Ping}.Append(nil))
+		}
+	}
+	if l.mends.may(time.Now()) {
+		l.log.Error("the scoreboard was cut short by somebody who can write to it, such as a child; it has been mended", "err", err)
+	}
+}
+
 // look asks the board who is busy: a hint about each child.
 func (l *loop) look() event {
 	busy, now := false, monotonic()

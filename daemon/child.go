@@ -277,6 +277,7 @@ func (c *Child) listen() {
 		case control.Clear:
 			c.judged(m.Serial)
 		case control.Ping:
+			c.repaint()
 			if c.responds() {
 				c.tell(control.Message{Kind: control.Alive})
 			}

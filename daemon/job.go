@@ -221,6 +221,15 @@ func (c *Child) show() {
 	c.shown = oldest
 }
 
+// repaint writes what the child is doing once more, if the scoreboard has lost it.
+func (c *Child) repaint() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.board.Blank() {
+		c.show()
+	}
+}
+
 // redraw writes what the child is doing once more, if that is j.
 func (c *Child) redraw(j *Job) {
 	c.mu.Lock()

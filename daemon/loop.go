@@ -28,6 +28,7 @@ type loop struct {
 	later      []event           // that acting brought about, to be taken before any other
 	shown      scoreboard.Status // as last written to the board
 	attention  scoreboard.Attention
+	mends      ration // of the log
 	knocker    *knocker
 	succession succession
 	operators  *net.UnixListener
@@ -55,6 +56,7 @@ func newLoop(p *Parent, launcher *readyPipe) *loop {
 		hooks:      newHooks(p),
 		undertaker: newUndertaker(p, slots),
 		watch:      newWatch(p),
+		mends:      ration{most: 1, rate: mendRate},
 		knocker:    &knocker{p: p, fd: -1},
 	}
 }

@@ -2,6 +2,7 @@ package scoreboard
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -48,6 +49,8 @@ type Board struct {
 	slots  int
 	buf    []byte // scratch for Look
 	events uint64 // sequence number of the last one
+	mine   []byte // what the parent has written before the ring
+	blocks int64  // that the file has if nobody has cut it
 }
 
 // Create makes the file at path, with all its blocks allocated, and puts it in the place of an older one.
@@ -66,14 +69,19 @@ func Create(path string, id Identity, slots int) (*Board, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scoreboard: %w", err)
 	}
-	b := &Board{f: f, path: path, slots: slots}
+	b := &Board{f: f, path: path, slots: slots, mine: make([]byte, offset(slots))}
 	// Allocated now, because a child that writes into a hole on a full disk dies of SIGBUS.
 	if err := fallocate(int(f.Fd()), int64(size(slots))); err != nil {
 		return nil, b.abandon(tmp, err)
 	}
-	if _, err := f.WriteAt(header(id, slots), 0); err != nil {
+	if err := b.write(header(id, slots), 0); err != nil {
 		return nil, b.abandon(tmp, err)
 	}
+	st, err := b.allocated()
+	if err != nil {
+		return nil, b.abandon(tmp, err)
+	}
+	b.blocks = st.Blocks
 	if err := os.Rename(tmp, path); err != nil {
 		return nil, b.abandon(tmp, err)
 	}
@@ -97,7 +105,11 @@ func Adopt(path string, fd int, events uint64) (*Board, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scoreboard: %w", err)
 	}
-	return &Board{f: os.NewFile(uintptr(fd), path), path: path, slots: slots, events: events}, nil
+	mine := make([]byte, offset(slots))
+	if n, err := unix.Pread(fd, mine, 0); err != nil || n < len(mine) {
+		return nil, fmt.Errorf("scoreboard: %w", short(cmp.Or(os.NewSyscallError("pread", err), io.ErrUnexpectedEOF)))
+	}
+	return &Board{f: os.NewFile(uintptr(fd), path), path: path, slots: slots, events: events, mine: mine, blocks: st.Blocks}, nil
 }
 
 func (b *Board) abandon(tmp string, err error) error {
@@ -305,6 +317,7 @@ func (b *Board) Remove() error {
 func offset(slot int) int { return HeaderSize + slot*SlotSize }
 
 func (b *Board) write(p []byte, off int) error {
+	b.keep(p, off)
 	if _, err := b.f.WriteAt(p, int64(off)); err != nil {
 		return fmt.Errorf("scoreboard: %w", err)
 	}

@@ -3,6 +3,7 @@ package scoreboard
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -12,7 +13,8 @@ import (
 
 // A Slot is a child's end of the file: its own slot, mapped, and a view of the others' states.
 //
-// Its methods are atomic stores and loads and may be called on any goroutine, but Show, which the caller serializes.
+// Its methods are atomic stores and loads and may be called on any goroutine, but Show, which the caller serializes. If somebody
+// has cut the file short they do nothing, and what they look for is not there, until the parent has mended it.
 type Slot struct {
 	mem   []byte
 	slot  int
@@ -52,10 +54,30 @@ func (s *Slot) at(off int) *atomic.Uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer(&s.mem[off]))
 }
 
+// survive is deferred by whatever touches the mapping. Where the file does not reach any more the kernel sends SIGBUS, which ends
+// a process unless the goroutine has asked for a panic instead.
+func (s *Slot) survive(before bool) {
+	debug.SetPanicOnFault(before)
+	if r := recover(); r != nil {
+		fault, ok := r.(interface{ Addr() uintptr })
+		begin := uintptr(unsafe.Pointer(&s.mem[0]))
+		if !ok || fault.Addr() < begin || fault.Addr() >= begin+uintptr(len(s.mem)) {
+			panic(r)
+		}
+	}
+}
+
 // SetState says what the child is doing, since now.
 func (s *Slot) SetState(st State, now time.Time) {
+	defer s.survive(debug.SetPanicOnFault(true))
 	s.word(sSince).Store(uint64(now.UnixNano()))
 	s.word(sState).Store(uint64(st))
+}
+
+// Blank reports whether what the child says has been lost: somebody has cut the file short, and it has been mended since.
+func (s *Slot) Blank() bool {
+	defer s.survive(debug.SetPanicOnFault(true))
+	return s.word(sState).Load() == 0
 }
 
 // SetRunning says how many jobs run, and the serial of the oldest of them, 0 if none does.
@@ -63,18 +85,28 @@ func (s *Slot) SetState(st State, now time.Time) {
 // A child that has stored a serial other than the revoked one and then finds no revocation can go on: the parent
 // writes the revocation first and reads the serial after, so one of the two sees the other.
 func (s *Slot) SetRunning(oldest uint64, n int) {
+	defer s.survive(debug.SetPanicOnFault(true))
 	s.word(sRunning).Store(uint64(n))
 	s.word(sSerial).Store(oldest)
 }
 
 // Done counts a job that has ended.
-func (s *Slot) Done() { s.word(sDone).Add(1) }
+func (s *Slot) Done() {
+	defer s.survive(debug.SetPanicOnFault(true))
+	s.word(sDone).Add(1)
+}
 
 // Skip counts a client that had left before it was accepted.
-func (s *Slot) Skip() { s.word(sSkipped).Add(1) }
+func (s *Slot) Skip() {
+	defer s.survive(debug.SetPanicOnFault(true))
+	s.word(sSkipped).Add(1)
+}
 
 // Revoked returns the serial of the job whose client has left, 0: none.
-func (s *Slot) Revoked() uint64 { return s.word(sRevoked).Load() }
+func (s *Slot) Revoked() uint64 {
+	defer s.survive(debug.SetPanicOnFault(true))
+	return s.word(sRevoked).Load()
+}
 
 // A Record describes the job that a child works on.
 type Record struct {
@@ -101,6 +133,7 @@ func (s *Slot) Show(r Record) {
 		putText(rec[sClient-sJob:sClient-sJob+clientLen], r.Client)
 		putText(rec[sText-sJob:], r.Text)
 	}
+	defer s.survive(debug.SetPanicOnFault(true))
 	seq := s.word(sSeq)
 	seq.Store(seq.Load() | 1)
 	for off := 0; off < len(rec); off += 8 {
@@ -112,7 +145,11 @@ func (s *Slot) Show(r Record) {
 // Attention reports whether a child that has just said that it is busy is to ring.
 //
 // Each child says so before it looks, so of several that become busy at once the last one sees how few are left.
-func (s *Slot) Attention() bool {
+//
+// If the file has been cut short it is to ring: the parent mends it when it wakes.
+func (s *Slot) Attention() (ring bool) {
+	defer s.survive(debug.SetPanicOnFault(true))
+	ring = true // what is returned after a fault
 	v := s.at(hAttention).Load()
 	return v&attentionBusy != 0 || !s.spare(int(uint32(v)))
 }

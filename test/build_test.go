@@ -16,6 +16,7 @@ var packages = map[string]string{
 	"echod":  "./examples/echo", // "echo" would hide a program that scripts use
 	"brood":  "./cmd/brood",
 	"broken": "./test/daemons/broken",
+	"vandal": "./test/daemons/vandal",
 }
 
 // raceOptions is the environment variable GORACE for programs built with -race: without it each of them sleeps for a

@@ -1,0 +1,81 @@
+package scoreboard
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Somebody cuts the file under a child: what it says is lost, and nothing else happens to it. The parent makes the file whole.
+func TestMend(t *testing.T) {
+	for _, at := range []int64{0, 7, HeaderSize, HeaderSize + SlotSize + parentPart + 8, int64(offset(4)), int64(size(4)) - 1} {
+		b := create(t, 4)
+		must(t, b.SetListen("here"))
+		must(t, b.SetStatus(Status{State: "serving", Generation: 3, Want: 4, Reload: "because"}, time.Unix(7, 7)))
+		var slots []*Slot
+		for i := range 4 {
+			must(t, b.Bear(i, Serve, 3, "start", time.Unix(8, 8)))
+			must(t, b.SetPID(i, 100+i))
+			must(t, b.SetPhase(i, PhaseServing))
+			slots = append(slots, attach(t, b, i))
+		}
+		before, err := Read(b.path)
+		must(t, err)
+		must(t, os.Truncate(b.path, at))
+		for _, s := range slots {
+			s.SetState(Working, time.Now())
+			s.SetRunning(9, 1)
+			s.Show(recordOf(9))
+			s.Done()
+			s.Skip()
+			s.Revoked()
+			s.Attention()
+		}
+		if at == 0 && !slots[0].Attention() {
+			t.Error("who cannot see whether it is to ring does not")
+		}
+		must(t, b.Record(Event{Kind: EventNote})) // makes it longer, with a hole
+		if cut, err := b.Mend(); !cut || err != nil {
+			t.Errorf("cut at %d: Mend says %v, %v", at, cut, err)
+		}
+		if cut, err := b.Mend(); cut || err != nil {
+			t.Errorf("cut at %d and mended: Mend says %v, %v", at, cut, err)
+		}
+		for _, s := range slots {
+			s.SetState(Idle, time.Unix(9, 9))
+			s.SetRunning(0, 0)
+			s.Show(Record{})
+			s.word(sDone).Store(0)
+			s.word(sSkipped).Store(0)
+		}
+		after, err := Read(b.path)
+		must(t, err)
+		for i := range before.Children {
+			before.Children[i].State, before.Children[i].Since = Idle, time.Unix(9, 9)
+		}
+		if diff := cmp.Diff(before, after); diff != "" {
+			t.Errorf("cut at %d: %s", at, diff)
+		}
+	}
+}
+
+// A fault that is not the file's is nobody's to hide.
+func TestSurviveOnlyCuts(t *testing.T) {
+	s := attach(t, create(t, 1), 0)
+	for name, f := range map[string]func(){
+		"nil":   func() { var p *int; *p = 1 },
+		"panic": func() { panic("else") },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: hidden", name)
+				}
+			}()
+			defer s.survive(false)
+			f()
+		}()
+	}
+}
