@@ -40,7 +40,9 @@ type Child struct {
 	board     *scoreboard.Slot
 	control   *os.File
 	bell      int
-	access    *os.File
+	access    *accessPipe
+	tellsJobs bool          // the parent wants to know of each job, for the access log
+	entries   atomic.Uint64 // that have begun
 	listeners []*childListener
 	acceptor  *acceptor
 	eye       *eye
@@ -116,7 +118,7 @@ func newChild(ctx context.Context, cfg Config, claim inherit.Claim) (*Child, err
 	if err := unix.SetNonblock(inherit.AccessFD, true); err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	c.access = os.NewFile(inherit.AccessFD, "access log")
+	c.access = &accessPipe{f: os.NewFile(inherit.AccessFD, "access log")}
 	return c, nil
 }
 
@@ -131,7 +133,7 @@ func (c *Child) awaitBegin() error {
 	if err != nil || m.Kind != control.Begin {
 		return fmt.Errorf("the parent does not speak this program's language: %q", buf[:min(n, 1)])
 	}
-	c.cgroup = m.Text
+	c.cgroup, c.tellsJobs = m.Text, m.Serial >= recordVersion
 	return nil
 }
 

@@ -171,6 +171,12 @@ func (cfg *Config) complete() error {
 	if cfg.AccessLog == "-" && cfg.Daemonize {
 		return errors.New(`field AccessLog is "-" with Daemonize: a daemon in the background has no standard output, name a file`)
 	}
+	if err := cfg.AccessFormat.complete(); err != nil {
+		return err
+	}
+	if err := cfg.LogFormat.complete(); err != nil {
+		return err
+	}
 	return absolute(&cfg.PIDFile, &cfg.ErrorLog, &cfg.AccessLog)
 }
 

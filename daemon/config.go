@@ -78,10 +78,17 @@ type Config struct {
 	// is standard error. Default: standard error, or with Daemonize "error.log" in RunDir.
 	ErrorLog string
 
-	// AccessLog is the file that gets what children write to Child.AccessLog; "-" is standard output. For a child that has
-	// ended in the middle of a job, killed or crashed, the parent writes a line that begins with "unfinished". Default: none,
-	// and access lines are dropped.
+	// AccessLog is the file that gets a line for each job, in AccessFormat, and what children write to Child.AccessLog; "-" is
+	// standard output. Default: none, and access lines are dropped.
 	AccessLog string
+
+	// AccessFormat is how the lines of AccessLog look: AccessCombined, AccessCommon, AccessJSON, or AccessOwn for a program that
+	// writes all of them by itself. Every job that has begun has one line, also if its child was killed or has crashed: then the
+	// parent writes it. Default AccessCombined.
+	AccessFormat AccessFormat
+
+	// LogFormat is how the lines of ErrorLog look: LogText or LogJSON. Default LogText.
+	LogFormat LogFormat
 
 	// LogRotate says when both log files are rotated.
 	LogRotate LogRotate

@@ -42,6 +42,7 @@ func TestConfigDefaults(t *testing.T) {
 		Pool: Dynamic, MaxChildren: 150, MinSpare: 1, IdleTimeout: time.Minute, MinChildAge: 10 * time.Second,
 		ClientTimeout: 75 * time.Second, HalfClose: HalfCloseGone,
 		IdleEvery: time.Second, Umask: 0o027, Soak: 2 * time.Second, MaxDrainingGenerations: 4, MaxDrainingChildren: 214, AutoReloadWhen: NotRoot,
+		AccessFormat: AccessCombined, LogFormat: LogText,
 	}
 	if diff := cmp.Diff(want, cfg, plain); diff != "" {
 		t.Errorf("want (-) against got (+):\n%s", diff)
@@ -87,6 +88,7 @@ func TestConfigPaths(t *testing.T) {
 	want.StartTimeout, want.DrainTimeout, want.StopTimeout = cfg.StartTimeout, cfg.DrainTimeout, cfg.StopTimeout
 	want.KillGrace, want.LingerTimeout = cfg.KillGrace, cfg.LingerTimeout
 	want.ClientTimeout, want.HalfClose = cfg.ClientTimeout, cfg.HalfClose
+	want.AccessFormat, want.LogFormat = cfg.AccessFormat, cfg.LogFormat
 	want.Umask, want.Soak, want.AutoReloadWhen = cfg.Umask, cfg.Soak, cfg.AutoReloadWhen
 	want.MaxDrainingGenerations, want.MaxDrainingChildren = cfg.MaxDrainingGenerations, cfg.MaxDrainingChildren
 	want.Pool, want.MaxChildren, want.MinSpare = cfg.Pool, cfg.MaxChildren, cfg.MinSpare
@@ -133,6 +135,8 @@ func TestConfigErrors(t *testing.T) {
 		{func(c *Config) { c.Listen = []string{":1", "nonsense"} }, `"nonsense"`},
 		{func(c *Config) { c.Daemonize, c.ErrorLog = true, "-" }, "ErrorLog"},
 		{func(c *Config) { c.Daemonize, c.AccessLog = true, "-" }, "AccessLog"},
+		{func(c *Config) { c.AccessFormat = "mine" }, `AccessFormat is "mine": want "combined", "common", "json" or "own"`},
+		{func(c *Config) { c.LogFormat = "xml" }, `LogFormat is "xml": want "text" or "json"`},
 	} {
 		cfg := enough()
 		c.change(&cfg)

@@ -28,6 +28,7 @@ type Conn struct {
 	from  *childListener
 	kind
 	shutWrite atomic.Bool
+	sent      atomic.Int64 // bytes
 	closed    sync.Once
 	closeErr  error
 

@@ -34,6 +34,8 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.text(&cfg.PIDFile, "pid-file", "`file` to lock and to write the parent's pid to")
 	s.text(&cfg.ErrorLog, "error-log", "`file` for messages and the children's output; - is standard error")
 	s.text(&cfg.AccessLog, "access-log", "`file` for access lines; - is standard output")
+	s.text((*string)(&cfg.AccessFormat), "access-format", "how access lines look: combined (the default), common, json, or own: those of the program alone")
+	s.text((*string)(&cfg.LogFormat), "log-format", "how messages and the children's output look: text (the default) or json")
 	s.number(&cfg.LogRotate.MaxSizeMB, "log-max-size", "size in `MB` at which a log file is rotated")
 	s.number(&cfg.LogRotate.Backups, "log-backups", "`number` of rotated log files to keep")
 	s.number(&cfg.LogRotate.MaxAgeDays, "log-max-age", "`days` to keep a rotated log file")

@@ -80,9 +80,10 @@ func TestFlagsCoverConfig(t *testing.T) {
 	}
 	fs.VisitAll(func(fl *flag.Flag) {
 		switch {
+		case seen[fl.Name]:
 		case strings.HasPrefix(fl.Name, "log-"):
 			rotate++
-		case !seen[fl.Name]:
+		default:
 			t.Errorf("-%s belongs to no field", fl.Name)
 		}
 	})
@@ -122,7 +123,7 @@ func TestFlagsPrecedence(t *testing.T) {
 func TestFlagsEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
 		"NAME": "n", "LISTEN": " :1  /run/s ", "REQUIRE_ROOT": "true", "DAEMONIZE": "1", "DIR": "d", "RUN_DIR": "r",
-		"PID_FILE": "p", "ERROR_LOG": "e", "ACCESS_LOG": "a", "LOG_MAX_SIZE": "7", "LOG_BACKUPS": "8", "LOG_MAX_AGE": "9",
+		"PID_FILE": "p", "ERROR_LOG": "e", "ACCESS_LOG": "a", "LOG_MAX_SIZE": "7", "LOG_BACKUPS": "8", "LOG_MAX_AGE": "9", "ACCESS_FORMAT": "json", "LOG_FORMAT": "json",
 		"PREFORK": "2", "CONCURRENCY": "5", "START_TIMEOUT": "1s", "DRAIN_TIMEOUT": "2m", "STOP_TIMEOUT": "3s",
 		"KILL_GRACE": "-1s", "LINGER_TIMEOUT": "5ms",
 	} {
@@ -132,7 +133,7 @@ func TestFlagsEnvironment(t *testing.T) {
 	fs := flagsOf(&cfg)
 	want := Config{
 		Name: "n", Listen: []string{":1", "/run/s"}, RequireRoot: true, Daemonize: true, Dir: "d", RunDir: "r", PIDFile: "p",
-		ErrorLog: "e", AccessLog: "a", LogRotate: LogRotate{MaxSizeMB: 7, Backups: 8, MaxAgeDays: 9}, Prefork: 2, Concurrency: 5,
+		ErrorLog: "e", AccessLog: "a", AccessFormat: "json", LogFormat: "json", LogRotate: LogRotate{MaxSizeMB: 7, Backups: 8, MaxAgeDays: 9}, Prefork: 2, Concurrency: 5,
 		StartTimeout: time.Second, DrainTimeout: 2 * time.Minute, StopTimeout: 3 * time.Second, KillGrace: -time.Second,
 		LingerTimeout: 5 * time.Millisecond,
 	}

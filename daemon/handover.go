@@ -104,6 +104,7 @@ type handedOutput struct {
 	Stream string    `json:"stream"`
 	From   origin    `json:"from"`
 	Rest   logs.Rest `json:"rest,omitzero"`
+	Ledger *ledger   `json:"ledger,omitempty"` // of an access log
 }
 
 // A handedConnection is one that the parent has seen in the kernel's tables. A client who resets it in the moment of the upgrade

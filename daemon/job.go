@@ -36,6 +36,9 @@ type Job struct {
 	warning   *time.Timer
 	deadline  time.Duration // of the monotonic clock
 	onEvict   func(reason error, deadline time.Time)
+
+	entries    []*Entry // of the access log
+	sentBefore int64    // bytes on the connection before the job
 }
 
 // Do runs a job that has no connection: a queue item, a timer's work. text says on the scoreboard what it is.
@@ -97,7 +100,7 @@ func (c *Child) begin(ctx context.Context, conn *Conn, text string, token bool) 
 	j := &Job{c: c, conn: conn, text: text, state: scoreboard.Working, started: time.Now(), token: token}
 	j.ctx, j.cancel = context.WithCancelCause(context.WithValue(ctx, jobKey{}, j))
 	if conn != nil {
-		j.state, j.answered = conn.first, conn.await
+		j.state, j.answered, j.sentBefore = conn.first, conn.await, conn.sent.Load()
 	}
 	c.mu.Lock()
 	c.serial++
@@ -111,6 +114,9 @@ func (c *Child) begin(ctx context.Context, conn *Conn, text string, token bool) 
 	c.mu.Unlock()
 	if ring {
 		c.ring()
+	}
+	if c.tellsJobs && (conn == nil || !conn.await) {
+		c.enter(j, Request{Line: text}, true)
 	}
 	return j
 }
@@ -137,6 +143,11 @@ func (c *Child) end(j *Job, counts bool) {
 			c.settled.Wait()
 		}
 		late.Stop()
+	}
+	if len(j.entries) > 0 {
+		c.mu.Unlock()
+		c.endEntries(j, counts)
+		c.mu.Lock()
 	}
 	delete(c.jobs, j.serial)
 	j.setLimit(0)

@@ -25,12 +25,13 @@ const (
 // openLogs opens both logs. Only the parent ever does: two processes that rotate one file lose lines.
 func (p *Parent) openLogs() (err error) {
 	if p.plainLog = p.cfg.Logger; p.plainLog == nil {
-		if p.errors, err = p.openLog(p.cfg.ErrorLog, os.Stderr, errorWait); err != nil {
+		format := p.cfg.LogFormat
+		if p.errors, err = p.openLog(p.cfg.ErrorLog, os.Stderr, errorWait, format.dropped); err != nil {
 			return fmt.Errorf("error log: %w", err)
 		}
 		// A child may wait for a slow disk, the loop may not.
-		p.plainLog = slog.New(slog.NewTextHandler(p.errors.Hasty(), nil))
-		p.childLog = slog.New(slog.NewTextHandler(p.errors, nil)).With("source", "child")
+		p.plainLog = slog.New(format.handler(p.errors.Hasty()))
+		p.childLog = slog.New(format.handler(p.errors)).With("source", "child")
 	} else {
 		p.childLog = p.plainLog.With("source", "child")
 	}
@@ -40,15 +41,16 @@ func (p *Parent) openLogs() (err error) {
 	case p.cfg.AccessLog == p.cfg.ErrorLog && p.errors != nil:
 		p.access = p.errors // one file has one writer
 	default:
-		if p.access, err = p.openLog(p.cfg.AccessLog, os.Stdout, 0); err != nil {
+		if p.access, err = p.openLog(p.cfg.AccessLog, os.Stdout, 0, p.cfg.AccessFormat.dropped); err != nil {
 			return fmt.Errorf("access log: %w", err)
 		}
 	}
 	return nil
 }
 
-// openLog opens a log and puts a queue before it that keeps a slow disk from everybody.
-func (p *Parent) openLog(path string, std io.Writer, wait time.Duration) (*logs.Writer, error) {
+// openLog opens a log and puts a queue before it that keeps a slow disk from everybody. dropped makes the line that stands in the
+// place of what found no room.
+func (p *Parent) openLog(path string, std io.Writer, wait time.Duration, dropped func(n uint64) []byte) (*logs.Writer, error) {
 	sink := logs.Std(std)
 	if path != "-" {
 		f, err := logs.Open(path, p.cfg.LogRotate)
@@ -57,7 +59,7 @@ func (p *Parent) openLog(path string, std io.Writer, wait time.Duration) (*logs.
 		}
 		sink = f
 	}
-	w := logs.NewWriter(sink, logs.Queue{Wait: wait, Grace: flushTime})
+	w := logs.NewWriter(sink, logs.Queue{Wait: wait, Grace: flushTime, Lost: dropped})
 	p.onExit(func() { w.Close() })
 	return w, nil
 }

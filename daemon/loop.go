@@ -156,7 +156,7 @@ func (l *loop) prepare(ev event) event {
 		if hint, err := l.board.Look(ev.slot); err == nil && hint.Done < 1<<48 && hint.Skipped < 1<<48 {
 			ev.done, ev.skipped = hint.Done, hint.Skipped
 		}
-		l.noteUnfinished(ev)
+		l.noteUnfinished(ev, proc)
 		delete(l.processes, ev.slot)
 		proc.control.Close()
 		l.undertaker.bury(proc)

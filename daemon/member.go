@@ -32,6 +32,7 @@ type member struct {
 	forgot     time.Time            // when old ones were taken out
 	revoked    *revocation
 	revokedFor string // why a job of it was revoked last
+	revokedJob uint64 // and which one
 	late       uint64 // the last job whose time was over
 	waiting    []revocation
 }

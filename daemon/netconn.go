@@ -23,12 +23,22 @@ func (conn *Conn) CloseWrite() error {
 	return fmt.Errorf("close write %T: %w", conn.Conn, unix.EOPNOTSUPP)
 }
 
+// Write writes to the client.
+func (conn *Conn) Write(p []byte) (int, error) {
+	n, err := conn.Conn.Write(p)
+	conn.sent.Add(int64(n))
+	return n, err
+}
+
 // ReadFrom copies from r to the connection, inside the kernel where it can.
 func (conn *Conn) ReadFrom(r io.Reader) (int64, error) {
-	if rf, ok := conn.Conn.(io.ReaderFrom); ok {
-		return rf.ReadFrom(r)
+	rf, ok := conn.Conn.(io.ReaderFrom)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{conn}, r)
 	}
-	return io.Copy(struct{ io.Writer }{conn.Conn}, r)
+	n, err := rf.ReadFrom(r)
+	conn.sent.Add(n)
+	return n, err
 }
 
 // SyscallConn gives access to the descriptor.

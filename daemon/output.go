@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -23,7 +22,8 @@ type output struct {
 	stream string // stdout, stderr or access
 	f      *os.File
 	cut    *logs.Cutter
-	words  *words // of a child that is not ready yet; may be nil
+	words  *words  // of a child that is not ready yet; may be nil
+	ledger *ledger // of the access log
 }
 
 // An origin is the child that a line comes from.
@@ -37,15 +37,21 @@ type origin struct {
 // access names the stream of the access log.
 const access = "access"
 
-// listenTo makes an output of the reading end of a pipe, whose last line has begun with rest.
-func (p *Parent) listenTo(f *os.File, stream string, from origin, w *words, rest logs.Rest) *output {
+// listenTo makes an output of the reading end of a pipe; handed is what a parent before this one has known of it, if there was one.
+func (p *Parent) listenTo(f *os.File, stream string, from origin, w *words, handed handedOutput) *output {
 	o := &output{from: from, stream: stream, f: f, words: w}
-	emit := func(line []byte) {
-		if p.access != nil {
-			p.access.Write(accessLine(from, line))
+	var emit func(line []byte)
+	if stream == access {
+		o.ledger = p.openLedger(from, handed.Ledger)
+		emit = func(line []byte) {
+			switch {
+			case isRecord(line):
+				o.ledger.take(line)
+			case p.access != nil:
+				p.access.Write(p.cfg.AccessFormat.ownLine(from, line, time.Now()))
+			}
 		}
-	}
-	if stream != access {
+	} else {
 		log := p.childLog.With("slot", from.Slot, "pid", from.PID, "generation", from.Generation)
 		emit = func(line []byte) {
 			s := string(line)
@@ -59,16 +65,9 @@ func (p *Parent) listenTo(f *os.File, stream string, from origin, w *words, rest
 		}
 	}
 	o.cut = logs.NewCutter(0, emit)
-	o.cut.Rest = rest
+	o.cut.Rest = handed.Rest
 	p.outputs.Store(o, nil)
 	return o
-}
-
-// accessLine makes a line of the access log.
-func accessLine(from origin, line []byte) []byte {
-	b := time.Now().UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z")
-	b = fmt.Appendf(b, " pid=%d slot=%d generation=%d ", from.PID, from.Slot, from.Generation)
-	return append(logs.AppendEscape(b, line), '\n')
 }
 
 // read reads an output to its end. Whatever is taken out of the pipe is in the log, or in o.cut, when the gate is closed; so
@@ -82,6 +81,9 @@ func (o *output) read(p *Parent) {
 	}
 	end := func() {
 		o.cut.End()
+		if o.ledger != nil {
+			o.ledger.finished()
+		}
 		p.outputs.Delete(o)
 	}
 	buf := make([]byte, logs.ReadSize)

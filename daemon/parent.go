@@ -93,6 +93,7 @@ func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim,
 	if err = p.begin(); err == nil {
 		err = newLoop(p, launcher).run(ctx)
 		p.lastLines()
+		p.closeLedgers()
 	}
 	if err == nil && launcher.waiting() {
 		err = errNotReady

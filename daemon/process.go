@@ -34,6 +34,7 @@ type process struct {
 	leaf       *tree.Leaf     // its cgroup; nil: it has none of its own
 	said       chan struct{}  // closed when the child has said its last on the control socket
 	words      *words
+	ledger     *ledger            // its jobs, for the access log
 	status     syscall.WaitStatus // of a child that has been reaped
 }
 

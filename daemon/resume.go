@@ -99,8 +99,11 @@ func (l *loop) resume() error {
 		if proc != nil {
 			w = proc.words
 		}
-		o := l.listenTo(os.NewFile(uintptr(ho.FD), "output"), ho.Stream, ho.From, w, ho.Rest)
+		o := l.listenTo(os.NewFile(uintptr(ho.FD), "output"), ho.Stream, ho.From, w, ho)
 		if proc != nil {
+			if ho.Stream == access {
+				proc.ledger = o.ledger
+			}
 			proc.output.Go(func() { o.read(l.Parent) })
 		} else {
 			go o.read(l.Parent)

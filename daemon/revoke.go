@@ -76,7 +76,7 @@ func (p *pool) revoke(m *member, r revocation) {
 		return
 	}
 	r.killAt = p.now.Add(max(p.killGrace, 0))
-	m.revoked, m.revokedFor = &r, r.why
+	m.revoked, m.revokedFor, m.revokedJob = &r, r.why, r.serial
 	p.log(slog.LevelDebug, m, "job revoked", "job", r.serial, "cause", r.why)
 	p.do(actRevoke{m.who, r.serial})
 	p.do(actTell{m.who, control.Message{Kind: control.Revoke, Serial: r.serial, Kill: true}})

@@ -70,6 +70,7 @@ type savedMember struct {
 	Lost       map[uint64]time.Duration `json:"lost,omitempty"`
 	Revoked    *savedRevocation         `json:"revoked,omitempty"`
 	RevokedFor string                   `json:"revoked_for,omitempty"`
+	RevokedJob uint64                   `json:"revoked_job,omitempty"`
 	Late       uint64                   `json:"late,omitempty"`
 	Waiting    []savedRevocation        `json:"waiting,omitempty"`
 }
@@ -127,7 +128,7 @@ func (m *member) save(w watchmaker) savedMember {
 		Deadline: w.save(m.deadline), ReadyAt: w.save(m.readyAt), Failures: m.failures, Busy: m.busy, Done: m.done,
 		IdleSince: w.save(m.idleSince), Asked: m.asked, Evicted: m.evicted, Drains: w.save(m.drains), Sign: w.save(m.sign),
 		Pinged: w.save(m.pinged), Expires: w.save(m.expires), End: m.end, Failed: m.failed,
-		Lost: map[uint64]time.Duration{}, RevokedFor: m.revokedFor, Late: m.late,
+		Lost: map[uint64]time.Duration{}, RevokedFor: m.revokedFor, RevokedJob: m.revokedJob, Late: m.late,
 	}
 	for serial, at := range m.lost {
 		s.Lost[serial] = w.save(at)
@@ -182,7 +183,7 @@ func (s savedMember) load(w watchmaker) *member {
 		deadline: w.load(s.Deadline), readyAt: w.load(s.ReadyAt), failures: s.Failures, busy: s.Busy, done: s.Done,
 		idleSince: w.load(s.IdleSince), asked: s.Asked, evicted: s.Evicted, drains: w.load(s.Drains), sign: w.load(s.Sign),
 		pinged: w.load(s.Pinged), expires: w.load(s.Expires), end: s.End, failed: s.Failed,
-		lost: map[uint64]time.Time{}, revokedFor: s.RevokedFor, late: s.Late,
+		lost: map[uint64]time.Time{}, revokedFor: s.RevokedFor, revokedJob: s.RevokedJob, late: s.Late,
 	}
 	for serial, at := range s.Lost {
 		m.lost[serial] = w.load(at)

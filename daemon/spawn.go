@@ -12,7 +12,6 @@ import (
 
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/inherit"
-	"github.com/brooddaemon/brood/internal/logs"
 )
 
 // busyText is how long a program that is still being written (ETXTBSY) is tried again.
@@ -166,7 +165,7 @@ func (s *spawner) start(j spawnJob) (_ *process, err error) {
 	if err == nil {
 		// Of no consequence if it fails: the child does it again.
 		limit(pid, s.p.rlimits)
-		m := control.Message{Kind: control.Begin}
+		m := control.Message{Kind: control.Begin, Serial: s.p.recordsWanted()}
 		if leaf != nil {
 			m.Text = leaf.Path()
 		}
@@ -178,7 +177,10 @@ func (s *spawner) start(j spawnJob) (_ *process, err error) {
 		return nil, err
 	}
 	for i, stream := range []string{"stdout", "stderr", access} {
-		o := s.p.listenTo(reads[i], stream, origin{j.slot, pid, j.generation, j.suspect}, proc.words, logs.Rest{})
+		o := s.p.listenTo(reads[i], stream, origin{j.slot, pid, j.generation, j.suspect}, proc.words, handedOutput{})
+		if stream == access {
+			proc.ledger = o.ledger
+		}
 		proc.output.Go(func() { o.read(s.p) })
 	}
 	return proc, nil

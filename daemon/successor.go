@@ -255,7 +255,7 @@ func (l *loop) handover() *handover {
 	if l.succession.frozen {
 		l.outputs.Range(func(k, _ any) bool {
 			o := k.(*output)
-			h.Outputs = append(h.Outputs, handedOutput{fdOf(o.f), o.stream, o.from, o.cut.Rest})
+			h.Outputs = append(h.Outputs, handedOutput{fdOf(o.f), o.stream, o.from, o.cut.Rest, o.ledger})
 			return true
 		})
 		h.Connections = l.watch.known()

@@ -114,7 +114,7 @@ func TestTenUpgrades(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d, err := s.serve([]string{"BROOD_AUTO_RELOAD_WHEN=never"}, path, "-prefork", fmt.Sprint(children), "-concurrency", "4", "-break", "talk", "-access-log", access)
+	d, err := s.serve([]string{"BROOD_AUTO_RELOAD_WHEN=never"}, path, "-prefork", fmt.Sprint(children), "-concurrency", "4", "-break", "talk", "-access-log", access, "-access-format", "own")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -135,6 +135,12 @@ func (h *httpLoop) wrap() {
 		}
 		h.begin(conn)
 		conn.Describe(r.Method + " " + r.URL.Path)
+		var count *tally // nil: there is no access log
+		entry := conn.Log(daemon.Request{Line: r.Method + " " + r.RequestURI + " " + r.Proto, Referer: r.Referer(), UserAgent: r.UserAgent()})
+		if entry != nil {
+			w, count = counted(w, r.ProtoMajor)
+			defer count.end(conn, entry)
+		}
 		// The streams of HTTP/2 end one by one, and with a FIN all of them.
 		if h.patient && r.ProtoMajor == 1 {
 			var free context.CancelFunc
@@ -145,6 +151,9 @@ func (h *httpLoop) wrap() {
 		defer cancel()
 		defer h.end(conn)
 		handler.ServeHTTP(w, r.WithContext(ctx))
+		if count != nil {
+			count.returned = true
+		}
 	})
 }
 

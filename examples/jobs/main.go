@@ -42,7 +42,6 @@ func main() {
 	s := &server{}
 	cfg.ChildInit = func(c *daemon.Child) error {
 		s.child = c
-		s.access = c.AccessLog()
 		return s.identify()
 	}
 	// Resolved before Run, where the current directory is the same in every process.
@@ -61,10 +60,9 @@ func main() {
 }
 
 type server struct {
-	child  *daemon.Child
-	access io.Writer
-	build  string
-	beats  string // directory for heartbeats; empty: none
+	child *daemon.Child
+	build string
+	beats string // directory for heartbeats; empty: none
 }
 
 // identify finds out which build this is. /proc/self/exe is the file that is running, whatever lies at its path now.
@@ -87,7 +85,6 @@ func (s *server) identify() error {
 
 func (s *server) hello(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "pid=%d slot=%d generation=%d build=%s\n", os.Getpid(), s.child.Slot(), s.child.Generation(), s.build)
-	s.log(r, http.StatusOK, "")
 }
 
 // job runs for ?seconds=N, works as ?kind= says, and answers when it is done.
@@ -112,13 +109,7 @@ func (s *server) job(w http.ResponseWriter, r *http.Request) {
 	if err := work(r.Context(), time.Duration(seconds*float64(time.Second)), beat); err != nil {
 		// Whoever is still there must not take this for an answer.
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		s.log(r, http.StatusServiceUnavailable, err.Error())
 		return
 	}
 	fmt.Fprintf(w, "done id=%s pid=%d generation=%d\n", id, os.Getpid(), s.child.Generation())
-	s.log(r, http.StatusOK, "")
-}
-
-func (s *server) log(r *http.Request, status int, note string) {
-	fmt.Fprintf(s.access, "%s %s %q %d %s\n", r.RemoteAddr, r.Method, r.URL.RequestURI(), status, note)
 }

@@ -31,7 +31,7 @@ const (
 
 // What a parent says to its child.
 const (
-	Begin  Kind = 'B' // the child's limits are set: it may call the user's code; Text is the path of its cgroup
+	Begin  Kind = 'B' // the child's limits are set: it may call the user's code; Text is the path of its cgroup, Serial the version of what it may say in the pipe of the access log, 0: lines alone
 	Ping   Kind = 'N' // say Alive
 	Drain  Kind = 'D' // take no more work, finish what is in hand, exit; Text says why
 	Leave  Kind = 'L' // the same, but only if no job runs; the child answers

@@ -46,6 +46,29 @@ func AppendEscape(dst, b []byte) []byte {
 	return append(dst, b[done:]...)
 }
 
+// EscapeJSON makes a line of JSON, which may end in a newline, safe to show: what [Escape] would escape and JSON allows in a string
+// becomes \uNNNN, which means the same there. It returns line itself if there is nothing to escape.
+func EscapeJSON(line []byte) []byte {
+	var out []byte
+	done := 0 // line[:done] is in out
+	for i := 0; i < len(line); {
+		r, size := rune(line[i]), 1
+		if r >= utf8.RuneSelf {
+			r, size = utf8.DecodeRune(line[i:])
+		}
+		if r >= 0x7f && unsafeRune(r, size) {
+			out = append(out, line[done:i]...)
+			out = append(out, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
+			done = i + size
+		}
+		i += size
+	}
+	if out == nil {
+		return line
+	}
+	return append(out, line[done:]...)
+}
+
 const hex = "0123456789abcdef"
 
 // unsafeRune judges a rune as utf8.DecodeRune returns it: a bad byte is RuneError of size 1.

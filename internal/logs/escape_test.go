@@ -115,3 +115,15 @@ func BenchmarkEscapePlain(b *testing.B) {
 		dst = AppendEscape(dst[:0], line)
 	}
 }
+
+// What is escaped in JSON means the same, and shows nothing but itself.
+func TestEscapeJSON(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "{\"a\":\"b\\n\u00e9\"}\n": "{\"a\":\"b\\n\u00e9\"}\n", "\x7f\u0085\u202e\u2028\n": `\u007f\u0085\u202e\u2028` + "\n",
+		"a\xffb": `a\ufffdb`, "\ufffd": "\ufffd",
+	} {
+		if got := string(EscapeJSON([]byte(in))); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}

@@ -1,0 +1,107 @@
+package daemon
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What a child tells is what its parent reads, whatever bytes it is made of.
+func TestRecord(t *testing.T) {
+	every := make([]byte, 256)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	for _, s := range []string{"", "GET / HTTP/1.1", string(every), "\x10\x10\x1f\x10", strings.Repeat("\n", maxAgent)} {
+		want := visit{Job: 7, Start: time.UnixMicro(1234567), Client: "1.2.3.4:5", User: cutTo(s, maxName), Line: s, Referer: s, Agent: cutTo(s, maxAgent)}
+		line, found := bytes.CutSuffix(appendBegin(nil, 9, want), []byte("\n"))
+		if !found || bytes.ContainsAny(line, "\n\r") || !isRecord(line) {
+			t.Errorf("%q", line)
+		}
+		n, got, _, err := parseRecord(line)
+		if err != nil || n != 9 {
+			t.Errorf("%q: %v", line, err)
+		} else if diff := cmp.Diff(want, *got); diff != "" {
+			t.Errorf("%q: %s", s, diff)
+		}
+		end := outcome{Took: time.Hour, Status: 200, Bytes: 1 << 40, End: endTimeout, Line: s}
+		n, _, back, err := parseRecord(bytes.TrimSuffix(appendEnd(nil, 9, end), []byte("\n")))
+		if err != nil || n != 9 {
+			t.Error(err)
+		} else if diff := cmp.Diff(end, *back); diff != "" {
+			t.Errorf("%q: %s", s, diff)
+		}
+	}
+}
+
+// A program's own lines are never records.
+func TestOwnLines(t *testing.T) {
+	p := &pipeOf{t: t}
+	own := ownLines{p.open()}
+	for _, s := range []string{"one\n", "\x00E1\x1f\n", "a\n\x00B\n"} {
+		if n, err := own.Write([]byte(s)); n != len(s) || err != nil {
+			t.Errorf("%q: %d, %v", s, n, err)
+		}
+	}
+	if got, want := p.read(), "one\n\\x00E1\x1f\na\n\\x00B\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A line that went in half, because nobody reads, takes no other line with it.
+func TestTornLine(t *testing.T) {
+	p := &pipeOf{t: t}
+	pipe := p.open()
+	if n, err := pipe.Write(bytes.Repeat([]byte("x"), 1<<20)); err == nil || n == 0 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	torn := p.read()
+	if _, err := pipe.Write([]byte("whole\n")); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.read(); strings.Trim(torn, "x") != "" || got != "\nwhole\n" {
+		t.Errorf("%q after %d bytes", got, len(torn))
+	}
+}
+
+// Whatever a child sends as records, the parent writes whole lines of the format, and not one more than have begun.
+func FuzzRecords(f *testing.F) {
+	f.Add(appendEnd(appendBegin(nil, 1, visit{Line: "GET /"}), 1, outcome{End: endDone}))
+	f.Add([]byte("\x00B1\x1f1\x1f1\x1f\x1f\x1f\x10J\x1f\x1f\n\x00E1\x1f1\x1f99\x1f1\x1fdone\x1f\xff\n"))
+	f.Add([]byte("\x00E18446744073709551616\x1f-1\x1f\x1f\x1f\x1f\n\x00\n\x00B\n"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		for line := range bytes.Lines(in) {
+			line = bytes.TrimSuffix(line, []byte("\n"))
+			if !isRecord(line) {
+				continue
+			}
+			_, begin, end, err := parseRecord(line)
+			if (err == nil) != (begin != nil != (end != nil)) {
+				t.Fatalf("%q: %v, %v, %v", line, begin, end, err)
+			}
+			a := &accessed{}
+			if begin != nil {
+				a.visit = *begin
+			}
+			if end != nil {
+				a.outcome = *end
+			}
+			for _, format := range []AccessFormat{AccessCombined, AccessCommon, AccessJSON} {
+				out := format.append(nil, a)
+				if bytes.IndexByte(out, '\n') != len(out)-1 {
+					t.Fatalf("%s: %q", format, out)
+				}
+				if format == AccessJSON && !json.Valid(out) {
+					t.Fatalf("no JSON: %q", out)
+				}
+			}
+			if out := AccessJSON.ownLine(origin{}, line, time.Time{}); !json.Valid(out) {
+				t.Fatalf("no JSON: %q", out)
+			}
+		}
+	})
+}

@@ -1,0 +1,115 @@
+package serve
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/brooddaemon/brood/daemon"
+)
+
+// A tally counts what a handler answers, for the access log.
+type tally struct {
+	http.ResponseWriter
+	status int // 0: nothing yet
+	bytes  int64
+	taken  bool // the connection is the handler's
+
+	returned bool // the handler has, and did not panic
+}
+
+// end ends the line of the request in the access log.
+func (t *tally) end(conn *daemon.Conn, entry *daemon.Entry) {
+	switch {
+	case !t.returned:
+		entry.Fail(t.status, t.bytes)
+	case t.taken: // it goes on, and ends with the connection
+	case t.status == 0 && conn.Context().Err() == nil:
+		entry.End(http.StatusOK, t.bytes) // what net/http answers then
+	default:
+		entry.End(t.status, t.bytes)
+	}
+}
+
+// counted returns w with a tally. What net/http's own writers can do beyond http.ResponseWriter, this one can, too.
+func counted(w http.ResponseWriter, major int) (http.ResponseWriter, *tally) {
+	t := &tally{ResponseWriter: w}
+	if major > 1 {
+		return &streamTally{t}, t
+	}
+	return &plainTally{t}, t
+}
+
+// WriteHeader notes the status, of several the one that holds.
+func (t *tally) WriteHeader(status int) {
+	if t.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		t.status = status
+	}
+	t.ResponseWriter.WriteHeader(status)
+}
+
+// wrote notes what a write has done, which may have begun the answer.
+func (t *tally) wrote(n int64) {
+	if t.status == 0 {
+		t.status = http.StatusOK
+	}
+	t.bytes += n
+}
+
+// Write counts.
+func (t *tally) Write(p []byte) (int, error) {
+	n, err := t.ResponseWriter.Write(p)
+	t.wrote(int64(n))
+	return n, err
+}
+
+// WriteString counts.
+func (t *tally) WriteString(s string) (int, error) {
+	n, err := io.WriteString(t.ResponseWriter, s)
+	t.wrote(int64(n))
+	return n, err
+}
+
+// Flush begins the answer if nothing has.
+func (t *tally) Flush() {
+	t.wrote(0)
+	http.NewResponseController(t.ResponseWriter).Flush()
+}
+
+// FlushError is Flush for http.ResponseController.
+func (t *tally) FlushError() error {
+	t.wrote(0)
+	return http.NewResponseController(t.ResponseWriter).Flush()
+}
+
+// Unwrap is for http.ResponseController.
+func (t *tally) Unwrap() http.ResponseWriter { return t.ResponseWriter }
+
+// A plainTally is one of HTTP/1.
+type plainTally struct{ *tally }
+
+// Hijack gives the connection to the handler.
+func (t *plainTally) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(t.ResponseWriter).Hijack()
+	t.taken = t.taken || err == nil
+	return conn, rw, err
+}
+
+// ReadFrom copies in the kernel where net/http can.
+func (t *plainTally) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.Copy(t.ResponseWriter, r)
+	t.wrote(n)
+	return n, err
+}
+
+// A streamTally is one of HTTP/2.
+type streamTally struct{ *tally }
+
+// Push begins another answer.
+func (t *streamTally) Push(target string, opts *http.PushOptions) error {
+	if p, ok := t.ResponseWriter.(http.Pusher); ok {
+		return p.Push(target, opts)
+	}
+	return http.ErrNotSupported
+}

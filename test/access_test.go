@@ -1,0 +1,405 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// An accessLine is a line of the access log, in whatever format.
+type accessLine struct {
+	Time       time.Time
+	Client     string
+	Request    string
+	Status     int
+	Bytes      int64
+	Referer    string
+	UserAgent  string `json:"user_agent"`
+	US         int64
+	PID, Slot  int
+	Generation uint64
+	Job        uint64
+	End        string
+	Exit       string
+	Cause      string
+}
+
+// quoted is what stands between quotation marks in Apache's formats. Behind the combined format comes what readers of it do not
+// look for.
+const (
+	quotedText = `"((?:[^"\\]|\\.)*)"`
+	commonText = `^(\S+) (\S+) (\S+) \[(\d\d/[A-Z][a-z][a-z]/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] ` + quotedText + ` (\d{3}) (\d+|-)`
+)
+
+var (
+	commonPattern   = regexp.MustCompile(commonText + `$`)
+	combinedPattern = regexp.MustCompile(commonText + ` ` + quotedText + ` ` + quotedText + `( .*)$`)
+	pairPattern     = regexp.MustCompile(` ([a-z]+)=(?:` + quotedText + `|(\d+))`)
+	idPattern       = regexp.MustCompile(`[?&]id=([A-Za-z0-9_-]+)`)
+)
+
+func parseAccess(format, line string) (a accessLine, err error) {
+	if format == "json" {
+		return a, json.Unmarshal([]byte(line), &a)
+	}
+	pattern := map[string]*regexp.Regexp{"common": commonPattern, "combined": combinedPattern}[format]
+	m := pattern.FindStringSubmatch(line)
+	if m == nil {
+		return a, fmt.Errorf("no line of the %s format: %q", format, line)
+	}
+	a.Client, a.Request = m[1], m[5]
+	fmt.Sscan(m[6], &a.Status)
+	if m[7] != "-" {
+		fmt.Sscan(m[7], &a.Bytes)
+	}
+	if a.Time, err = time.Parse("02/Jan/2006:15:04:05 -0700", m[4]); err != nil || format == "common" {
+		return a, err
+	}
+	a.Referer, a.UserAgent = m[8], m[9]
+	if rest := pairPattern.ReplaceAllString(m[10], ""); rest != "" {
+		return a, fmt.Errorf("%q left over in %q", rest, line)
+	}
+	for _, p := range pairPattern.FindAllStringSubmatch(m[10], -1) {
+		switch p[1] {
+		case "end":
+			a.End = p[2]
+		case "exit":
+			a.Exit = p[2]
+		case "cause":
+			a.Cause = p[2]
+		case "pid":
+			fmt.Sscan(p[3], &a.PID)
+		case "job":
+			fmt.Sscan(p[3], &a.Job)
+		case "us":
+			fmt.Sscan(p[3], &a.US)
+		}
+	}
+	return a, nil
+}
+
+// accessLines reads an access log: all of its lines must be of the format.
+func accessLines(path, format string) (map[string][]accessLine, error) {
+	log, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string][]accessLine{}
+	for line := range strings.Lines(string(log)) {
+		if !strings.HasSuffix(line, "\n") {
+			return nil, fmt.Errorf("half a line: %q", line)
+		}
+		a, err := parseAccess(format, strings.TrimSuffix(line, "\n"))
+		if err != nil {
+			return nil, err
+		}
+		id := a.Request
+		if m := idPattern.FindStringSubmatch(a.Request); m != nil {
+			id = m[1]
+		}
+		all[id] = append(all[id], a)
+	}
+	return all, nil
+}
+
+// An accessSite is a daemon of jobs whose access log is looked at.
+type accessSite struct {
+	t      *testing.T
+	d      *server
+	path   string
+	format string
+}
+
+func openAccess(t *testing.T, format string, flags ...string) *accessSite {
+	t.Helper()
+	s := openSite(t)
+	a := &accessSite{t: t, path: filepath.Join(s.dir, "access.log"), format: format}
+	var err error
+	if a.d, err = s.serve(nil, "jobs", append(flags, "-access-log", a.path, "-access-format", format)...); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// begin asks for a job of half a minute and returns when a child works on it.
+func (a *accessSite) begin(kind, id string) (*visit, int) {
+	a.t.Helper()
+	v, err := ask(fmt.Sprintf("%s/job?seconds=30&kind=%s&id=%s", a.d.addr, kind, id))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.d.site.undo = append(a.d.site.undo, func() { v.conn.Close() })
+	pid, err := a.d.pick("client="+v.conn.LocalAddr().String(), "text=GET /job", "busy=true")
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return v, pid
+}
+
+// one waits until a job has a line, which must say how it ended.
+func (a *accessSite) one(id, end string, status int) {
+	a.t.Helper()
+	if err := eventually(patience, func() error {
+		all, err := accessLines(a.path, a.format)
+		if err != nil {
+			return err
+		}
+		if len(all[id]) != 1 {
+			return fmt.Errorf("%d lines of job %s in %v", len(all[id]), id, all)
+		}
+		switch l := all[id][0]; {
+		case a.format != "common" && l.End != end:
+			return failure{fmt.Errorf("job %s: %+v, want it to have ended as %q", id, l, end)}
+		case l.Status != status && !(a.format == "json" && status == 499 && l.Status == 0):
+			return failure{fmt.Errorf("job %s: %+v, want status %d", id, l, status)}
+		case !strings.HasPrefix(l.Client, "127.0.0.1") || time.Since(l.Time).Abs() > time.Minute:
+			return failure{fmt.Errorf("job %s: %+v", id, l)}
+		case a.format != "common" && (l.PID == 0 || l.Job == 0 || l.US <= 0 || (l.Exit == "") != (end != "died" && !strings.HasPrefix(end, "killed"))):
+			return failure{fmt.Errorf("job %s: %+v", id, l)}
+		}
+		return nil
+	}); err != nil {
+		a.t.Error(err)
+	}
+}
+
+// Jobs of all endings: each has one line, in the format that was asked for, with the way in which it ended.
+func TestAccessEndings(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"combined", "common", "json"} {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			a := openAccess(t, format, "-prefork", "2", "-kill-grace", "300ms", "-drain-timeout", "200ms", "-soak", "0s")
+			for path, status := range map[string]int{"/job?seconds=0&kind=sleep&id=a": 200, "/job?id=b": 400, "/no?id=c": 404} {
+				v, err := ask(a.d.addr + path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				v.answer()
+				v.conn.Close()
+				a.one(path[len(path)-1:], "done", status)
+			}
+			v, _ := a.begin("sleep", "obeys")
+			v.conn.Close()
+			a.one("obeys", "cancelled: client gone", 503)
+			v, _ = a.begin("spin", "spins")
+			v.conn.Close()
+			a.one("spins", "killed: client gone", 499)
+			_, pid := a.begin("spin", "dies")
+			if err := kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			a.one("dies", "died", 0)
+			a.begin("sleep", "leaves")
+			a.begin("spin", "stays")
+			if out, err := a.d.site.command("brood", "reload", a.d.run).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			a.one("leaves", "evicted", 503)
+			if format != "common" {
+				all, err := accessLines(a.path, format)
+				if len(all["stays"]) > 0 && all["stays"][0].Exit == "" {
+					t.Errorf("%+v, %v", all["stays"], err)
+				}
+			}
+			if err := eventually(patience, func() error {
+				all, err := accessLines(a.path, format)
+				if err == nil && len(all["stays"]) != 1 || format != "common" && len(all["stays"]) == 1 && all["stays"][0].End != "evicted" {
+					err = fmt.Errorf("%+v", all["stays"])
+				}
+				return err
+			}); err != nil {
+				t.Error(err)
+			}
+			if all, err := accessLines(a.path, format); err != nil || len(all) != 8 {
+				t.Errorf("%v: %d jobs, want 8: %v", err, len(all), all)
+			}
+
+			b := openAccess(t, format, "-prefork", "2", "-kill-grace", "300ms", "-job-timeout", "200ms")
+			b.begin("sleep", "late")
+			b.one("late", "cancelled: timeout", 503)
+			b.begin("spin", "later")
+			b.one("later", "killed: timeout", 0)
+		})
+	}
+}
+
+// Jobs of all kinds, many of them at once in each child, whose clients leave or not and whose children are killed; and the parent is
+// replaced in the meantime. Every job that has begun has one line, and no job has two.
+func TestAccessOnce(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	beats, path := filepath.Join(s.dir, "beats"), filepath.Join(s.dir, "access.log")
+	if err := os.Mkdir(beats, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d, err := s.serve(nil, "jobs", "-prefork", "4", "-concurrency", "3", "-heartbeat", beats, "-access-log", path, "-access-format", "json",
+		"-kill-grace", "10ms", "-soak", "0s", "-drain-timeout", "500ms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 8 {
+		r := rand.New(rand.NewPCG(uint64(i), 1))
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				kind := []string{"sleep", "spin", "sleep"}[r.IntN(3)]
+				v, err := ask(fmt.Sprintf("%s/job?seconds=0.0%d&kind=%s&id=j%d-%d", d.addr, r.IntN(10), kind, i, n))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if r.IntN(3) == 0 {
+					time.Sleep(time.Duration(r.IntN(60)) * time.Millisecond)
+				} else {
+					v.answer() // or not: its child may be killed
+				}
+				v.conn.Close()
+			}
+		})
+	}
+	for i := range scaled(6, 20) {
+		time.Sleep(150 * time.Millisecond)
+		switch i % 4 {
+		case 1:
+			if out, err := s.command("brood", "upgrade", d.run).CombinedOutput(); err != nil {
+				t.Errorf("upgrade: %v: %s", err, out)
+			}
+		case 3:
+			if pid, err := d.pick("busy=true"); err == nil {
+				kill(pid, syscall.SIGKILL)
+			}
+		}
+	}
+	close(stop)
+	wg.Wait()
+	if out, err := s.command("brood", "stop", d.run).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	all, err := accessLines(path, "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := map[string]int{}
+	for id, lines := range all {
+		if len(lines) != 1 {
+			t.Errorf("%d lines of %s: %+v", len(lines), id, lines)
+		}
+		ends[lines[0].End]++
+	}
+	begun, err := os.ReadDir(beats)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range begun {
+		if len(all[f.Name()]) == 0 {
+			t.Errorf("job %s has begun and has no line", f.Name())
+		}
+	}
+	t.Logf("%d jobs: %v", len(all), ends)
+	for _, end := range []string{"done", "cancelled: client gone", "killed: client gone", "died"} {
+		if ends[end] == 0 {
+			t.Errorf("no job has ended as %q: too little to mean anything", end)
+		}
+	}
+	if log, err := os.ReadFile(d.log); err != nil || bytes.Contains(log, []byte("is lost")) || bytes.Contains(log, []byte("dropped")) {
+		t.Errorf("%v: lines were lost:\n%s", err, tail(log, 30))
+	}
+}
+
+// What a client says forges no line and breaks none.
+func TestAccessHostile(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"combined", "common", "json"} {
+		a := openAccess(t, format, "-prefork", "1")
+		const agent = "a\"b\\c\td\xff\u202e\u0085 127.0.0.1 - - [01/Jan/2026:00:00:00 +0000] \\\" end=\"died\""
+		for _, request := range []string{
+			"GET /?id=h\"\\\"%0a\xfe\u2028\\ HTTP/1.1\r\nHost: x\r\nReferer: \"\\\\\"\r\nUser-Agent: " + agent + "\r\n\r\n",
+			"GET /?id=" + strings.Repeat("long\"", 5000) + " HTTP/1.1\r\nHost: x\r\nUser-Agent: " + strings.Repeat("\xff", 9000) + "\r\n\r\n",
+			"FORGE\"D /?id=i HTTP/1.1\r\nHost: x\r\n\r\n",
+			"GET /?id=k HTTP/1.1\r\nHost: x\r\nUser-Agent: a\r\n\x00E1\x1f1\r\n\r\n", // no header: refused
+		} {
+			v, err := visitTo(a.d.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v.conn.SetDeadline(time.Now().Add(requestTime))
+			if _, err := v.conn.Write([]byte(request)); err != nil {
+				t.Fatal(err)
+			}
+			v.answer()
+			v.conn.Close()
+		}
+		if _, err := get(a.d.addr + "/?id=last"); err != nil {
+			t.Fatal(err)
+		}
+		a.one("last", "done", 200)
+		all, err := accessLines(a.path, format)
+		n := 0
+		for id, lines := range all {
+			n += len(lines)
+			for _, l := range lines {
+				if format != "common" && (l.End != "done" || l.PID == 0) {
+					t.Errorf("%s %s: %+v", format, id, l)
+				}
+				if want := strings.ToValidUTF8(agent, "\ufffd"); format == "json" && strings.HasPrefix(id, "h") && l.UserAgent != want {
+					t.Errorf("the user agent is %q, want %q", l.UserAgent, want)
+				}
+			}
+		}
+		if err != nil || n < 3 || n > 4 {
+			t.Errorf("%s: %d lines, %v", format, n, err)
+		}
+		log, _ := os.ReadFile(a.path)
+		if bytes.ContainsFunc(log, func(r rune) bool {
+			return r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || r == 0x202e || r == 0x2028
+		}) {
+			t.Errorf("%s: %q", format, log)
+		}
+	}
+}
+
+// Connections are jobs, too. They say nothing of themselves but who it was and how much he got.
+func TestAccessConns(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	path := filepath.Join(s.dir, "access.log")
+	d, err := s.serve(nil, "echod", "-prefork", "1", "-access-log", path, "-access-format", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := dial(d.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(c, "over and out\n")
+	c.Read(make([]byte, 100))
+	c.Close()
+	if err := eventually(patience, func() error {
+		all, err := accessLines(path, "json")
+		if err != nil {
+			return err
+		}
+		if l := all[""]; len(l) != 1 || l[0].Bytes != 13 || l[0].End != "done" || l[0].Client != c.LocalAddr().String() {
+			return fmt.Errorf("%+v", all)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
