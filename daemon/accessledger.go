@@ -69,33 +69,33 @@ func (g *ledger) take(line []byte) {
 	if err != nil {
 		return
 	}
+	before := g.note(number, begin, end)
+	if before != nil && end != nil && end.End != endNothing && g.p.access != nil {
+		// Without the lock: it may wait for a slow disk, which the loop, who may want the ledger, must not.
+		g.p.access.Write(g.p.cfg.AccessFormat.append(nil, &accessed{visit: *before, outcome: *end, from: g.from}))
+	}
+}
+
+// note takes a job in, or out: then it returns what was known of it.
+func (g *ledger) note(number uint64, begin *visit, end *outcome) *visit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed {
-		return
-	}
 	before := g.Open[number]
 	switch {
+	case g.closed:
+		return nil
 	case begin != nil && before == nil && g.bytes+begin.size() <= mostOpen:
 		g.Open[number] = begin
 		g.bytes += begin.size()
 	case end != nil && before != nil:
 		g.forget(number)
-		if end.End != endNothing {
-			g.write(&accessed{visit: *before, outcome: *end, from: g.from})
-		}
 	}
+	return before
 }
 
 func (g *ledger) forget(number uint64) {
 	g.bytes -= g.Open[number].size()
 	delete(g.Open, number)
-}
-
-func (g *ledger) write(a *accessed) {
-	if g.p.access != nil {
-		g.p.access.Write(g.p.cfg.AccessFormat.append(nil, a))
-	}
 }
 
 // finished notes that everything has been read.
@@ -139,7 +139,9 @@ func (g *ledger) close() {
 		if a.visit.Line == "" {
 			a.visit.Line = g.Dead.Lines[a.Job]
 		}
-		g.write(a)
+		if g.p.access != nil {
+			g.p.access.Hasty().Write(g.p.cfg.AccessFormat.append(nil, a))
+		}
 		g.forget(number)
 	}
 }

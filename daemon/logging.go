@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// errorWait is how long a line for the error log may wait for a slow disk before it is dropped and counted.
-	errorWait = time.Second
+	// logWait is how long a line of a child may wait for a slow disk before it is dropped and counted.
+	logWait = time.Second
 	// flushTime is how long the logs may take to reach their files at the end.
 	flushTime = 2 * time.Second
 )
@@ -26,7 +26,7 @@ const (
 func (p *Parent) openLogs() (err error) {
 	if p.plainLog = p.cfg.Logger; p.plainLog == nil {
 		format := p.cfg.LogFormat
-		if p.errors, err = p.openLog(p.cfg.ErrorLog, os.Stderr, errorWait, format.dropped); err != nil {
+		if p.errors, err = p.openLog(p.cfg.ErrorLog, os.Stderr, logWait, format.dropped); err != nil {
 			return fmt.Errorf("error log: %w", err)
 		}
 		// A child may wait for a slow disk, the loop may not.
@@ -41,7 +41,7 @@ func (p *Parent) openLogs() (err error) {
 	case p.cfg.AccessLog == p.cfg.ErrorLog && p.errors != nil:
 		p.access = p.errors // one file has one writer
 	default:
-		if p.access, err = p.openLog(p.cfg.AccessLog, os.Stdout, 0, p.cfg.AccessFormat.dropped); err != nil {
+		if p.access, err = p.openLog(p.cfg.AccessLog, os.Stdout, logWait, p.cfg.AccessFormat.dropped); err != nil {
 			return fmt.Errorf("access log: %w", err)
 		}
 	}

@@ -313,7 +313,7 @@ func TestAccessOnce(t *testing.T) {
 	}
 	t.Logf("%d jobs: %v", len(all), ends)
 	for _, end := range []string{"done", "cancelled: client gone", "killed: client gone", "died"} {
-		if ends[end] == 0 {
+		if ends[end] == 0 && !testing.Short() {
 			t.Errorf("no job has ended as %q: too little to mean anything", end)
 		}
 	}

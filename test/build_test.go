@@ -17,6 +17,7 @@ var packages = map[string]string{
 	"brood":  "./cmd/brood",
 	"broken": "./test/daemons/broken",
 	"vandal": "./test/daemons/vandal",
+	"talker": "./test/daemons/talker",
 }
 
 // raceOptions is the environment variable GORACE for programs built with -race: without it each of them sleeps for a

@@ -95,7 +95,7 @@ func TestReaderAgrees(t *testing.T) {
 		if err != nil {
 			return failure{err}
 		}
-		if out, err = d.site.command("brood", "events", "-json", "-n", "1000", d.run).Output(); err != nil {
+		if out, err = d.site.command("brood", "events", "--json", "--lines=1000", d.run).Output(); err != nil {
 			return failure{err}
 		}
 		events := []any{}

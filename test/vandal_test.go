@@ -68,7 +68,7 @@ func TestBoardCut(t *testing.T) {
 			default:
 			}
 			for _, verb := range []string{"status", "events"} {
-				out, err := s.command("brood", verb, "-json", d.run).CombinedOutput()
+				out, err := s.command("brood", verb, "--json", d.run).CombinedOutput()
 				exit := (*exec.ExitError)(nil)
 				if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) || bytes.Contains(out, []byte("goroutine ")) {
 					t.Errorf("brood %s: %v\n%s", verb, err, out)
