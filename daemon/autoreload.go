@@ -22,8 +22,9 @@ const (
 )
 
 // Reload asks for a new generation of children, as SIGHUP does, and returns at once. cause is for the log and brood status.
-// It may be called on any goroutine; when the daemon is stopping or has ended it does nothing.
-func (p *Parent) Reload(cause string) { go p.post(evReload{cause: cause}) }
+// While the pool is drained it waits until somebody asks for children again. It may be called on any goroutine; when the
+// daemon is stopping or has ended it does nothing.
+func (p *Parent) Reload(cause string) { go p.post(evReload{cause: cause, unasked: true}) }
 
 // openWatcher starts to watch what Config.AutoReload names; nil if nothing is to be watched. root says that the parent is.
 func (p *Parent) openWatcher(root bool) (*reload.Watcher, error) {
@@ -86,5 +87,5 @@ func (p *Parent) reloadFor(c reload.Change) {
 	if n := len(c.Paths) - 1 + c.More; n > 0 {
 		cause = fmt.Sprintf("%s and %d more", cause, n)
 	}
-	p.post(evReload{cause: cause, auto: len(c.Paths) == 1 && c.Paths[0] == p.program})
+	p.post(evReload{cause: cause, auto: len(c.Paths) == 1 && c.Paths[0] == p.program, unasked: true})
 }

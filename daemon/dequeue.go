@@ -57,7 +57,7 @@ type dequeue struct {
 
 // dequeueDue is when the pool is to look after them; never if there are none.
 func (p *pool) dequeueDue() time.Time {
-	if p.dequeueMax == 0 || p.booting || p.stopping != stopNot || p.roll != nil {
+	if p.dequeueMax == 0 || p.booting || p.stopping != stopNot || p.roll != nil || p.resting() {
 		return never
 	}
 	return p.dequeue.next
@@ -66,7 +66,7 @@ func (p *pool) dequeueDue() time.Time {
 // fillDequeue starts the children with a queue of their own, when their time has come. During a reload none are
 // started: the next ones run the new code, or the old one for good.
 func (p *pool) fillDequeue() {
-	if p.dequeueMax == 0 || p.booting || p.roll != nil {
+	if p.dequeueMax == 0 || p.booting || p.roll != nil || p.resting() {
 		return
 	}
 	q := &p.dequeue

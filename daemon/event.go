@@ -48,10 +48,12 @@ type (
 		skipped uint64 // clients it had skipped
 	}
 	// reload asks for a new generation. auto: by a change of files, and then a build that failed before is not tried again.
+	// unasked: nobody waits for it, and it waits itself while the pool is drained.
 	evReload struct {
-		cause string
-		auto  bool
-		reply func(error) // may be nil; called once
+		cause   string
+		auto    bool
+		unasked bool
+		reply   func(error) // may be nil; called once
 	}
 	// pinned answers an actPin.
 	evPinned struct {
@@ -79,6 +81,7 @@ type (
 		gap     time.Duration // in which there was no parent to hear of anybody
 		reloads []func(error) // who wait for the reload that has been asked for
 		scales  []func(error) // who wait until there are as many children as they have asked for
+		drains  []evDrain     // who wait until a child, or every child, has left
 	}
 	// frozen says that nothing more is taken from children. For the loop.
 	evFrozen struct{}
@@ -117,6 +120,13 @@ type (
 		relative bool
 		cause    string
 		reply    func(error) // may be nil; called once
+	}
+	// drain asks a child, or all of them, to finish and leave.
+	evDrain struct {
+		pid   int  // 0: all, and nobody takes their place
+		begin bool // the answer is not to wait until they have left
+		cause string
+		reply func(error) // may be nil; called once
 	}
 	// gone says that the client of a job has left. Several eyes may see it; only the first counts.
 	evGone struct {
@@ -189,6 +199,7 @@ func (evProven) isEvent()      {}
 func (evAlive) isEvent()       {}
 func (evStalled) isEvent()     {}
 func (evScale) isEvent()       {}
+func (evDrain) isEvent()       {}
 func (evGone) isEvent()        {}
 func (evVerdict) isEvent()     {}
 func (evSettled) isEvent()     {}

@@ -42,6 +42,8 @@ var sorts = map[string]sort{
 	"child ready":                           {scoreboard.EventReady, ""},
 	"dequeue child ready":                   {scoreboard.EventReady, ""},
 	"child drains":                          {scoreboard.EventDrain, ""},
+	"draining all children":                 {scoreboard.EventDrain, "all children"},
+	"drain refused":                         {scoreboard.EventDrain, "refused"},
 	"evicting child":                        {scoreboard.EventEvict, ""},
 	"killing child":                         {scoreboard.EventKill, ""},
 	"child ended":                           {scoreboard.EventExit, ""},

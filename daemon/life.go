@@ -164,6 +164,7 @@ func (p *pool) dismiss(m *member, why string) {
 func (p *pool) remove(m *member) {
 	delete(p.members, m.slot)
 	p.do(actFree{m.who})
+	p.answer(&m.leavers, nil)
 }
 
 func (p *pool) exited(ev evExited) {
@@ -275,6 +276,7 @@ func (p *pool) stop(ev evStop) {
 		p.reply(sc.reply, why)
 	}
 	p.scaling = nil
+	p.drainOver(why)
 	if p.next != nil {
 		p.reply(p.next.reply, why)
 		p.next = nil

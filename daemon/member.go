@@ -35,6 +35,7 @@ type member struct {
 	revokedJob uint64 // and which one
 	late       uint64 // the last job whose time was over
 	waiting    []revocation
+	leavers    []func(error) // who wait until it has gone
 }
 
 // A revocation is a job that is to end, and its child with it: its client has left, or its time is over.

@@ -74,6 +74,8 @@ type pool struct {
 	knocked    bool      // a connection waits and nobody is there
 	armed      bool      // the parent listens for such a knock
 	scaling    []evScale // wait until the floor is reached
+	drained    bool      // nobody is to serve until children are asked for again
+	draining   *drain    // waited for; nil: by nobody
 	vacant     []string  // why children are missing
 	places     []place
 	dequeue    dequeue
@@ -163,6 +165,8 @@ func (p *pool) step(now time.Time, ev event) []action {
 		p.forgive(ev.d)
 	case evScale:
 		p.scale(ev)
+	case evDrain:
+		p.askDrain(ev)
 	case evSettled:
 		p.settled(ev)
 	case evOverdue:
@@ -289,6 +293,7 @@ func (p *pool) reconcile() {
 			p.booting = false
 			p.do(actUp{})
 		}
+		p.drainOn()
 		p.fillDequeue()
 		p.upgradeOn()
 	}
@@ -296,8 +301,8 @@ func (p *pool) reconcile() {
 
 // refill starts children of the serving generation where some are missing.
 func (p *pool) refill() {
-	if p.roll != nil && p.roll.stage == rollRest {
-		return // the new generation takes the places
+	if p.resting() || p.roll != nil && p.roll.stage == rollRest {
+		return // nobody, or the new generation, takes the places
 	}
 	p.fill(p.generation, p.parallel, func() string {
 		switch {
@@ -330,6 +335,11 @@ func (p *pool) describe() {
 		s.State = "upgrading"
 	case p.roll != nil:
 		s.State, s.Rolling = "reloading", p.roll.generation
+	case p.drained:
+		s.State, s.Want = "drained", 0
+		if len(p.members) > 0 {
+			s.State = "draining"
+		}
 	case p.retryAt() != never, p.dequeue.failures > 1:
 		s.State = "degraded"
 	default:
@@ -339,6 +349,8 @@ func (p *pool) describe() {
 		s.Trouble = p.trouble
 	}
 	switch {
+	case s.State == "drained" && before != "drained":
+		p.log(slog.LevelInfo, nil, "drained")
 	case s.State == "degraded" && before != "degraded":
 		p.log(slog.LevelDebug, nil, "degraded", "reason", s.Trouble)
 	case s.State == "serving" && before == "degraded":

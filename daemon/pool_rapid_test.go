@@ -28,7 +28,7 @@ func TestPoolInvariants(t *testing.T) {
 	missing := []string{
 		"up", "reload done", "reload failed, the old children go on", "new generation serves", "evicting child", "reload not needed", "growing", "killing child",
 		"child died", "child failed to start", "dequeue child failed", "job killed", "client has left", "degraded", "stalled", "hung",
-		"dequeue", "scale", "refused to leave", "upgraded", "upgrade failed, the parent goes on as it was",
+		"dequeue", "scale", "refused to leave", "upgraded", "draining all children", "drained", "came back from a drain", "put off", "one drained", "upgrade failed, the parent goes on as it was",
 	}
 	for range 10 {
 		rapid.Check(t, func(t *rapid.T) { history(t, seen) })
@@ -57,6 +57,7 @@ func history(t *rapid.T, seen map[string]int) {
 		w.settle()
 	}
 	asked, answered := 0, 0
+	empty := false // it has been drained, and nobody serves yet
 	revoked := map[who]uint64{}
 	t.Repeat(map[string]func(*rapid.T){
 		"something goes on": func(t *rapid.T) { w.one() },
@@ -163,7 +164,7 @@ func history(t *rapid.T, seen map[string]int) {
 		},
 		"reload": func(t *rapid.T) {
 			asked++
-			w.step(evReload{cause: "test", auto: rapid.Bool().Draw(t, "auto"), reply: func(error) { answered++ }})
+			w.step(evReload{cause: "test", auto: rapid.Bool().Draw(t, "auto"), unasked: rapid.Bool().Draw(t, "unasked"), reply: func(error) { answered++ }})
 		},
 		"upgrade": func(t *rapid.T) {
 			asked++
@@ -206,6 +207,15 @@ func history(t *rapid.T, seen map[string]int) {
 				reply: func(error) { answered++ },
 			})
 		},
+		"drain": func(t *rapid.T) {
+			asked++
+			ev := evDrain{cause: "test", begin: rapid.Bool().Draw(t, "begin"), reply: func(error) { answered++ }}
+			if x, ok := someone(t, w); ok && rapid.Bool().Draw(t, "one") {
+				ev.pid = w.alive[x].pid
+				seen["one drained"]++
+			}
+			w.step(ev)
+		},
 		"stop": func(t *rapid.T) {
 			if rapid.IntRange(0, 20).Draw(t, "really") == 0 {
 				w.step(evStop{rapid.SampledFrom([]stopMode{stopDrain, stopQuick, stopKill}).Draw(t, "mode"), "test"})
@@ -213,6 +223,13 @@ func history(t *rapid.T, seen map[string]int) {
 		},
 		"": func(t *rapid.T) {
 			checkPool(t, w)
+			if w.p.next != nil && w.p.putsOff(*w.p.next) {
+				seen["put off"]++
+			}
+			if empty && !w.p.drained && w.serving(0) > 0 {
+				seen["came back from a drain"]++
+			}
+			empty = w.p.drained || empty && w.serving(0) == 0
 			if w.p.status.State == "degraded" {
 				seen["degraded"]++
 			}
@@ -301,6 +318,14 @@ func checkPool(t *rapid.T, w *world) {
 	// A reload that retreats drains what it has brought as well.
 	if gens, _ := p.outgoing(); len(gens) > p.maxDrainingGenerations+1 {
 		t.Fatalf("generations %v drain", gens)
+	}
+	// Nobody comes to a pool that has been drained, but to try the program that a reload brings.
+	if p.resting() && p.stopping == stopNot {
+		for _, m := range p.inOrder(0, phaseStarting, phaseServing) {
+			if p.roll == nil || m.generation != p.roll.generation {
+				t.Fatalf("%+v is in a pool that has been drained", m)
+			}
+		}
 	}
 	for slot, m := range p.members {
 		if m.slot != slot || slot >= p.slots {

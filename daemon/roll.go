@@ -43,15 +43,14 @@ var errNoChange = errors.New("the program has not changed")
 
 // reload begins a new generation, or remembers the wish until the one under way is through.
 func (p *pool) reload(ev evReload) {
+	if !ev.unasked {
+		p.drainOver(fmt.Errorf("given up: a reload has been asked for, %s", ev.cause))
+	}
 	switch {
 	case p.stopping != stopNot:
 		p.reply(ev.reply, errors.New("the daemon is stopping"))
-	case p.booting || p.roll != nil || p.upgrade != nil:
-		if p.next != nil {
-			first := *p.next
-			ev.reply, ev.auto = both(first.reply, ev.reply), first.auto && ev.auto
-		}
-		p.next = &ev
+	case p.booting || p.roll != nil || p.upgrade != nil || p.putsOff(ev):
+		p.wish(ev)
 	default:
 		p.newest++
 		r := &roll{generation: p.newest, old: p.generation, cause: ev.cause, auto: ev.auto, replies: []func(error){ev.reply}}
@@ -61,6 +60,18 @@ func (p *pool) reload(ev evReload) {
 		p.roll = r
 	}
 }
+
+// wish remembers a reload for later. Several become one.
+func (p *pool) wish(ev evReload) {
+	if p.next != nil {
+		first := *p.next
+		ev.reply, ev.auto, ev.unasked = both(first.reply, ev.reply), first.auto && ev.auto, first.unasked && ev.unasked
+	}
+	p.next = &ev
+}
+
+// putsOff reports whether a reload has to wait until somebody asks for children again.
+func (p *pool) putsOff(ev evReload) bool { return ev.unasked && (p.drained || p.draining != nil) }
 
 func both(a, b func(error)) func(error) {
 	switch {
@@ -121,7 +132,7 @@ func (p *pool) spawnCandidate() {
 
 // rollOn moves a reload forward as far as it can go now.
 func (p *pool) rollOn() {
-	if p.roll == nil && p.next != nil && !p.booting && p.upgrade == nil {
+	if p.roll == nil && p.next != nil && !p.booting && p.upgrade == nil && !p.putsOff(*p.next) {
 		ev := *p.next
 		p.next = nil
 		p.reload(ev)
@@ -240,7 +251,7 @@ func (p *pool) rollOver(err error) {
 	leaving := r.old
 	switch {
 	case err == nil:
-		p.bad = ""
+		p.bad, p.drained = "", false
 		p.log(slog.LevelInfo, nil, "reload done", "generation", r.generation)
 		if p.upgradeAfterReload {
 			p.askUpgrade(evUpgrade{cause: "after reload: " + r.cause})
@@ -289,7 +300,7 @@ func (p *pool) retreatOn() {
 		return
 	}
 	left := slices.DeleteFunc(p.servers(0, phaseServing), func(m *member) bool { return p.retreats[m.generation] == "" })
-	for serving := p.count(p.generation, phaseServing); len(left) > 0 && serving+len(left) > p.target; left = left[1:] {
+	for serving := p.count(p.generation, phaseServing); len(left) > 0 && (p.resting() || serving+len(left) > p.target); left = left[1:] {
 		p.drain(left[0], p.retreats[left[0].generation], p.drainTimeout)
 	}
 	if len(left) == 0 {

@@ -20,6 +20,7 @@ type savedPool struct {
 	FirstFloor int               `json:"first_floor"`
 	Floor      int               `json:"floor"`
 	Target     int               `json:"target"`
+	Drained    bool              `json:"drained,omitempty"`
 	RolledAt   time.Duration     `json:"rolled_at,omitempty"`
 	Places     []savedPlace      `json:"places,omitempty"`
 	Vacant     []string          `json:"vacant,omitempty"`
@@ -31,8 +32,9 @@ type savedPool struct {
 
 // A savedWish is a reload that has been asked for.
 type savedWish struct {
-	Cause string `json:"cause"`
-	Auto  bool   `json:"auto,omitempty"`
+	Cause   string `json:"cause"`
+	Auto    bool   `json:"auto,omitempty"`
+	Unasked bool   `json:"unasked,omitempty"`
 }
 
 type savedPlace struct {
@@ -106,12 +108,12 @@ func (w watchmaker) load(d time.Duration) time.Time {
 func (p *pool) save(w watchmaker) savedPool {
 	s := savedPool{
 		Life: p.life, Generation: p.generation, Newest: p.newest, Prints: maps.Clone(p.prints), Bad: p.bad,
-		FirstFloor: p.firstFloor(), Floor: p.floor, Target: p.target, RolledAt: w.save(p.rolledAt), Vacant: slices.Clone(p.vacant),
+		FirstFloor: p.firstFloor(), Floor: p.floor, Target: p.target, Drained: p.drained, RolledAt: w.save(p.rolledAt), Vacant: slices.Clone(p.vacant),
 		Dequeue: savedDequeue{w.save(p.dequeue.next), p.dequeue.owed, p.dequeue.failures},
 		Trouble: p.trouble, Status: p.status,
 	}
 	if p.next != nil {
-		s.Next = &savedWish{p.next.cause, p.next.auto}
+		s.Next = &savedWish{p.next.cause, p.next.auto, p.next.unasked}
 	}
 	for _, pl := range p.places {
 		s.Places = append(s.Places, savedPlace{w.save(pl.at), pl.failures})
@@ -156,9 +158,9 @@ func (s savedRevocation) load(w watchmaker) revocation {
 func (p *pool) load(s savedPool, w watchmaker) {
 	p.booting = false
 	p.life, p.generation, p.newest, p.bad = s.Life, s.Generation, s.Newest, s.Bad
-	p.prints = maps.Clone(s.Prints)
+	p.prints, p.drained = maps.Clone(s.Prints), s.Drained
 	if s.Next != nil {
-		p.next = &evReload{cause: s.Next.Cause, auto: s.Next.Auto}
+		p.next = &evReload{cause: s.Next.Cause, auto: s.Next.Auto, unasked: s.Next.Unasked}
 	}
 	if s.Floor != s.FirstFloor {
 		p.floor = min(max(s.Floor, p.leastFloor()), p.maxChildren)

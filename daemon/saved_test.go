@@ -12,30 +12,32 @@ import (
 
 // unsaved are the fields that a parent does not tell the next one, and why.
 var unsaved = map[string]string{
-	"pool.limits":   "they are the next program's own",
-	"pool.booting":  "an upgrade waits until the daemon is up",
-	"pool.cameUp":   "means nothing once it is",
-	"pool.roll":     "an upgrade waits until a reload is over",
-	"pool.retreats": "and so is every retreat",
-	"pool.upgrade":  "it is this one",
-	"pool.ramp":     "a growth begins with one again",
-	"pool.grownAt":  "as above",
-	"pool.shrinkAt": "follows in the next step",
-	"pool.knocked":  "whoever knocks waits, and is seen again",
-	"pool.armed":    "the next parent listens for itself",
-	"pool.scaling":  "those who wait are handed over as operators",
-	"pool.lines":    "a new log is patient again",
-	"pool.unsaid":   "as above",
-	"pool.deaths":   "new code, new luck",
-	"pool.failed":   "as above",
-	"pool.stopping": "a daemon that stops is not upgraded",
-	"pool.stopAt":   "as above",
-	"pool.err":      "as above",
-	"pool.finished": "as above",
-	"pool.now":      "of a step",
-	"pool.out":      "of a step",
-	"member.forgot": "only when old entries of lost are looked at again",
-	"member.cause":  "only until it is known that it has been started, which an upgrade waits for",
+	"pool.limits":    "they are the next program's own",
+	"pool.booting":   "an upgrade waits until the daemon is up",
+	"pool.cameUp":    "means nothing once it is",
+	"pool.roll":      "an upgrade waits until a reload is over",
+	"pool.retreats":  "and so is every retreat",
+	"pool.upgrade":   "it is this one",
+	"pool.ramp":      "a growth begins with one again",
+	"pool.grownAt":   "as above",
+	"pool.shrinkAt":  "follows in the next step",
+	"pool.knocked":   "whoever knocks waits, and is seen again",
+	"pool.armed":     "the next parent listens for itself",
+	"pool.scaling":   "those who wait are handed over as operators",
+	"pool.draining":  "as above",
+	"pool.lines":     "a new log is patient again",
+	"pool.unsaid":    "as above",
+	"pool.deaths":    "new code, new luck",
+	"pool.failed":    "as above",
+	"pool.stopping":  "a daemon that stops is not upgraded",
+	"pool.stopAt":    "as above",
+	"pool.err":       "as above",
+	"pool.finished":  "as above",
+	"pool.now":       "of a step",
+	"pool.out":       "of a step",
+	"member.forgot":  "only when old entries of lost are looked at again",
+	"member.leavers": "handed over as operators",
+	"member.cause":   "only until it is known that it has been started, which an upgrade waits for",
 }
 
 // follow are fields that what the next program's configuration says goes before; TestSavedFollowsConfig looks at them.
@@ -188,6 +190,16 @@ func (w *world) succeed(gap, jump time.Duration) {
 	for _, sc := range w.p.scaling {
 		if sc.reply != nil {
 			ev.scales = append(ev.scales, sc.reply)
+		}
+	}
+	if d := w.p.draining; d != nil {
+		for _, f := range slices.Concat(d.begun, d.gone) {
+			ev.drains = append(ev.drains, evDrain{reply: f})
+		}
+	}
+	for _, m := range w.p.members {
+		for _, f := range m.leavers {
+			ev.drains = append(ev.drains, evDrain{pid: m.pid, reply: f})
 		}
 	}
 	for _, f := range w.p.upgrade.replies {

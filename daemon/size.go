@@ -78,12 +78,17 @@ func (p *pool) resize() {
 	if p.mode == Static || p.booting || p.stopping != stopNot {
 		return
 	}
+	if p.resting() {
+		p.knocked = false // whoever waits is heard again
+		return
+	}
 	need := p.minSpare
 	if p.knocked {
 		need = max(need, 1)
 	}
 	p.knocked = false
-	if p.spare() < need && p.target < p.maxChildren && p.retryAt() == never {
+	nobody := p.target > 0 && p.count(0, scoreboard.PhaseStarting, scoreboard.PhaseServing) == 0 // as many as are wanted are to come
+	if p.spare() < need && !nobody && p.target < p.maxChildren && p.retryAt() == never {
 		if p.grownAt == never || p.now.Sub(p.grownAt) >= rampReset {
 			p.ramp = 1
 		}
@@ -97,7 +102,7 @@ func (p *pool) resize() {
 
 // below is the number of spare children at which one that becomes busy is to ring; 0 if that would lead to nothing.
 func (p *pool) below() int {
-	if p.mode != Dynamic || p.booting || p.stopping != stopNot || p.target >= p.maxChildren || p.retryAt() != never {
+	if p.mode != Dynamic || p.booting || p.stopping != stopNot || p.resting() || p.target >= p.maxChildren || p.retryAt() != never {
 		return 0
 	}
 	return p.minSpare
@@ -195,9 +200,11 @@ func (p *pool) scale(ev evScale) {
 	p.log(slog.LevelInfo, nil, "scale", "cause", ev.cause, "from", p.floor, "to", to)
 	surplus := p.floor - to
 	p.floor = to
-	if p.target < to || p.mode == Static {
+	if p.target < to || p.mode == Static || p.drained {
 		p.target = to
 	}
+	p.drained = false
+	p.drainOver(fmt.Errorf("given up: %d children have been asked for, %s", to, ev.cause))
 	// Those who are not needed any more go as soon as they have nothing to do, the longest idle first.
 	if p.mode != Static {
 		for ; surplus > 0; surplus-- {
@@ -212,7 +219,7 @@ func (p *pool) scale(ev evScale) {
 // trim does what follows from the number of children that there are now: it listens for a knock if there are none to
 // answer it, asks surplus children of a static pool to leave, and answers those who wait for a scale.
 func (p *pool) trim() {
-	if p.mode == OnDemand && !p.armed && !p.booting && p.stopping == stopNot && p.spare() == 0 &&
+	if p.mode == OnDemand && !p.armed && !p.booting && p.stopping == stopNot && !p.resting() && p.spare() == 0 &&
 		p.target < p.maxChildren && p.retryAt() == never {
 		p.armed = true
 		p.do(actArm{})

@@ -41,7 +41,7 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 		go l.watchFiles(watcher)
 		if l.handed != nil && l.watchesProgram() {
 			// What the watcher before this one had seen but not told yet is known to this one from the start.
-			l.later = append(l.later, evReload{cause: "the program may have changed before the upgrade", auto: true})
+			l.later = append(l.later, evReload{cause: "the program may have changed before the upgrade", auto: true, unasked: true})
 		}
 	}
 	if l.cfg.Pool == OnDemand {

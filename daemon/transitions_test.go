@@ -49,6 +49,7 @@ func TestTransitions(t *testing.T) {
 			return []event{evTick{}}
 		}
 	}
+	drained := one(func(who) event { return evDrain{cause: "test"} })
 	overtime := one(func(x who) event { return evOvertime{x, 7} })
 	overdue := func(x who) []event { return []event{evOverdue{x, 7}} }
 	for _, tt := range []struct {
@@ -67,6 +68,8 @@ func TestTransitions(t *testing.T) {
 		{phaseStarting, "the daemon stops, does not obey", dismissed(), scoreboard.PhaseKilling, "phase killing, kill"},
 		{phaseStarting, "the daemon stops, was ready before it knew", dismissed(func(x who) event { return evReady{x} }),
 			scoreboard.PhaseDraining, ""},
+		{phaseStarting, "is to be drained, which cannot be yet", one(func(x who) event { return evDrain{pid: 4711, cause: "test"} }), phaseStarting, ""},
+		{phaseStarting, "all are to be drained", drained, scoreboard.PhaseDraining, "phase draining, tell D"},
 
 		{phaseServing, "is ready, again", one(func(x who) event { return evReady{x} }), phaseServing, ""},
 		{phaseServing, "is killed from outside", exit("signal: killed"), scoreboard.PhaseFree, "free, birth"},
@@ -91,6 +94,9 @@ func TestTransitions(t *testing.T) {
 		{phaseServing, "job over time, runs on", then(overtime, overdue), phaseServing, "revoke 7, tell V, term"},
 		{phaseServing, "job over time, runs on after TERM", then(then(overtime, overdue), overdue),
 			scoreboard.PhaseKilling, "revoke 7, tell V, term, phase killing, kill, birth"},
+		{phaseServing, "is to be drained", one(func(x who) event { return evDrain{pid: 1000 + x.life, cause: "test"} }),
+			scoreboard.PhaseDraining, "phase draining, tell D, birth"},
+		{phaseServing, "all are to be drained", drained, scoreboard.PhaseDraining, "phase draining, tell D"},
 		{phaseServing, "the daemon stops", stop(stopDrain), scoreboard.PhaseDraining, "phase draining, tell D"},
 		{phaseServing, "the daemon stops quickly", stop(stopQuick), scoreboard.PhaseDraining, "phase draining, tell Q"},
 		{phaseServing, "the daemon is killed", stop(stopKill), scoreboard.PhaseKilling, "phase killing, kill"},
@@ -109,6 +115,9 @@ func TestTransitions(t *testing.T) {
 		{scoreboard.PhaseDraining, "the daemon stops", stop(stopDrain), scoreboard.PhaseDraining, ""},
 		{scoreboard.PhaseDraining, "the daemon stops quickly", stop(stopQuick), scoreboard.PhaseDraining, "phase draining, tell Q"},
 
+		{scoreboard.PhaseDraining, "all are to be drained", drained, scoreboard.PhaseDraining, ""},
+
+		{scoreboard.PhaseKilling, "all are to be drained", drained, scoreboard.PhaseKilling, ""},
 		{scoreboard.PhaseKilling, "exits", exit("signal: killed"), scoreboard.PhaseFree, "free"},
 		{scoreboard.PhaseKilling, "is ready, too late", one(func(x who) event { return evReady{x} }), scoreboard.PhaseKilling, ""},
 		{scoreboard.PhaseKilling, "client lost", lost(Kill), scoreboard.PhaseKilling, ""},

@@ -119,6 +119,9 @@ func (p *pool) resume(ev evResume) {
 	for _, f := range ev.scales {
 		p.scaling = append(p.scaling, evScale{reply: f})
 	}
+	for _, d := range ev.drains {
+		p.resumeDrain(d)
+	}
 	for _, m := range p.inOrder(0, phaseKilling) {
 		p.do(actKill{m.who})
 	}

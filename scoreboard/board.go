@@ -26,7 +26,7 @@ type Identity struct {
 
 // A Status is what the parent says of the daemon as a whole.
 type Status struct {
-	State      string    `json:"state"`              // starting, serving, reloading, degraded, stopping
+	State      string    `json:"state"`              // starting, serving, reloading, upgrading, draining, drained, degraded, stopping
 	Generation uint64    `json:"generation"`         // the generation that serves
 	Rolling    uint64    `json:"rolling,omitzero"`   // the generation being rolled in, or that serves on probation; 0: none
 	Want       int       `json:"want"`               // children wanted
