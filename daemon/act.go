@@ -14,6 +14,7 @@ func (l *loop) step(now time.Time, ev event) {
 	told, done := partition(l.pool.step(now, ev), tells)
 	l.act(done)
 	l.show(now)
+	l.tellProgress()
 	l.act(told)
 }
 

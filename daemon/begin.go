@@ -128,7 +128,7 @@ func (p *Parent) createBoard() error {
 		Name: p.cfg.Name, PID: p.self.PID, Start: p.self.Start, BootID: p.self.BootID,
 		Program: p.program, PIDFile: p.cfg.PIDFile, ErrorLog: p.cfg.ErrorLog,
 	}
-	path := filepath.Join(p.cfg.RunDir, control.BoardName)
+	path := p.boardPath()
 	if p.handed != nil {
 		return p.adoptBoard(path)
 	}

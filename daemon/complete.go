@@ -177,6 +177,16 @@ func (cfg *Config) complete() error {
 	if err := cfg.LogFormat.complete(); err != nil {
 		return err
 	}
+	switch {
+	case cfg.LogLevel != "":
+	case cfg.Logger != nil:
+		cfg.LogLevel = "debug"
+	default:
+		cfg.LogLevel = "info"
+	}
+	if _, err := parseLevel(cfg.LogLevel); err != nil {
+		return fmt.Errorf("field LogLevel: %w", err)
+	}
 	return absolute(&cfg.PIDFile, &cfg.ErrorLog, &cfg.AccessLog)
 }
 

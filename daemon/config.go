@@ -90,6 +90,11 @@ type Config struct {
 	// LogFormat is how the lines of ErrorLog look: LogText or LogJSON. Default LogText.
 	LogFormat LogFormat
 
+	// LogLevel is from which level on the log gets what the parent and its hooks say: debug, info, warn or error. The events
+	// that brood shows, and what children print, do not depend on it. An operator may set another one, which stays over an
+	// upgrade. Default info; with Logger: debug, which leaves it to Logger's own handler.
+	LogLevel string
+
 	// LogRotate says when both log files are rotated.
 	LogRotate LogRotate
 

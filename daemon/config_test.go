@@ -36,7 +36,7 @@ func TestConfigDefaults(t *testing.T) {
 		runDir = "/run/jobd"
 	}
 	want := Config{
-		Name: "jobd", RunDir: runDir, PIDFile: runDir + "/pid", ErrorLog: "-", Prefork: 3, Concurrency: 1,
+		Name: "jobd", RunDir: runDir, PIDFile: runDir + "/pid", ErrorLog: "-", LogLevel: "info", Prefork: 3, Concurrency: 1,
 		StartTimeout: 10 * time.Second, DrainTimeout: 5 * time.Minute, StopTimeout: 30 * time.Second,
 		KillGrace: 2 * time.Second, LingerTimeout: 5 * time.Second,
 		Pool: Dynamic, MaxChildren: 150, MinSpare: 1, IdleTimeout: time.Minute, MinChildAge: 10 * time.Second,
@@ -84,6 +84,7 @@ func TestConfigPaths(t *testing.T) {
 	want.Dir, want.RunDir, want.PIDFile, want.ErrorLog = in("a"), in("../b"), in("c"), in("d/e")
 	want.Listen = []string{"unix:" + in("s"), "unix:/t", ":1", "unix:/u"}
 	want.AutoReload = reload.Set{Dirs: []string{in("conf"), "/etc"}, Files: []string{in("file")}}
+	want.LogLevel = cfg.LogLevel
 	want.Prefork, want.Concurrency = cfg.Prefork, cfg.Concurrency
 	want.StartTimeout, want.DrainTimeout, want.StopTimeout = cfg.StartTimeout, cfg.DrainTimeout, cfg.StopTimeout
 	want.KillGrace, want.LingerTimeout = cfg.KillGrace, cfg.LingerTimeout
@@ -134,6 +135,8 @@ func TestConfigErrors(t *testing.T) {
 		{func(c *Config) { c.AutoReloadWhen = "yes" }, `AutoReloadWhen is "yes"`},
 		{func(c *Config) { c.Listen = []string{":1", "nonsense"} }, `"nonsense"`},
 		{func(c *Config) { c.Daemonize, c.ErrorLog = true, "-" }, "ErrorLog"},
+		{func(c *Config) { c.LogLevel = "INFO" }, "LogLevel"},
+		{func(c *Config) { c.LogLevel = "loud" }, "LogLevel"},
 		{func(c *Config) { c.Daemonize, c.AccessLog = true, "-" }, "AccessLog"},
 		{func(c *Config) { c.AccessFormat = "mine" }, `AccessFormat is "mine": want "combined", "common", "json" or "own"`},
 		{func(c *Config) { c.LogFormat = "xml" }, `LogFormat is "xml": want "text" or "json"`},

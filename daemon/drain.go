@@ -137,9 +137,9 @@ func (p *pool) answer(waiting *[]func(error), err error) {
 func (p *pool) resumeDrain(ev evDrain) {
 	m := p.byPID(ev.pid)
 	switch {
-	case m != nil:
+	case m != nil && !ev.begin:
 		m.leavers = append(m.leavers, ev.reply)
-	case ev.pid != 0: // it has gone
+	case ev.pid != 0: // it has gone, or was told to
 		p.reply(ev.reply, nil)
 	case p.drained:
 		p.wantDrain(ev)

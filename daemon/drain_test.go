@@ -9,15 +9,15 @@ import (
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
-// An outcome is what somebody who has asked for something is told, and how often.
-type outcome struct {
+// An ended is what somebody who has asked for something is told, and how often.
+type ended struct {
 	n   int
 	err error
 }
 
-func (o *outcome) told(err error) { o.n, o.err = o.n+1, err }
+func (o *ended) told(err error) { o.n, o.err = o.n+1, err }
 
-func (o *outcome) String() string {
+func (o *ended) String() string {
 	switch {
 	case o.n == 0:
 		return "waits"
@@ -32,8 +32,8 @@ func TestPoolDrainsOne(t *testing.T) {
 	w := newWorld(t).begin()
 	x := w.anyone(1)
 	w.alive[x].busy = true
-	var begun, gone, again, refused outcome
-	ask := func(begin bool, o *outcome) {
+	var begun, gone, again, refused ended
+	ask := func(begin bool, o *ended) {
 		w.step(evDrain{pid: w.alive[x].pid, begin: begin, cause: "test", reply: o.told})
 	}
 	ask(false, &gone)
@@ -75,7 +75,7 @@ func TestPoolDrains(t *testing.T) {
 			w.work(1)
 			w.look()
 			w.settle()
-			var begun, gone outcome
+			var begun, gone ended
 			w.step(evDrain{cause: "test", begin: true, reply: begun.told})
 			w.step(evDrain{cause: "test", reply: gone.told})
 			w.settle()
@@ -98,7 +98,7 @@ func TestPoolDrains(t *testing.T) {
 			want(t, "killed", len(w.killed), 0)
 
 			w.print = "two"
-			var scaled outcome
+			var scaled ended
 			w.step(evScale{n: 3, cause: "test", reply: scaled.told})
 			w.settle()
 			want(t, "who wanted three", scaled.String(), "done")
@@ -112,15 +112,15 @@ func TestPoolDrains(t *testing.T) {
 
 // What brings children back after a drain, and what does not: the last word counts.
 func TestPoolAfterDrain(t *testing.T) {
-	reload := func(unasked bool) func(w *world, o *outcome) {
-		return func(w *world, o *outcome) { w.step(evReload{cause: "test", unasked: unasked, reply: o.told}) }
+	reload := func(unasked bool) func(w *world, o *ended) {
+		return func(w *world, o *ended) { w.step(evReload{cause: "test", unasked: unasked, reply: o.told}) }
 	}
-	scale := func(n int, relative bool) func(w *world, o *outcome) {
-		return func(w *world, o *outcome) { w.step(evScale{n: n, relative: relative, cause: "test", reply: o.told}) }
+	scale := func(n int, relative bool) func(w *world, o *ended) {
+		return func(w *world, o *ended) { w.step(evScale{n: n, relative: relative, cause: "test", reply: o.told}) }
 	}
 	for _, tt := range []struct {
 		name     string
-		do       func(w *world, o *outcome)
+		do       func(w *world, o *ended)
 		broken   bool // the program at the path
 		state    string
 		serving  int
@@ -143,7 +143,7 @@ func TestPoolAfterDrain(t *testing.T) {
 			w.step(evDrain{cause: "test"})
 			w.settle()
 			w.print, w.broken["two"] = "two", tt.broken
-			var o outcome
+			var o ended
 			tt.do(w, &o)
 			w.pass(10 * time.Second)
 			want(t, "state", w.p.status.State, tt.state)
@@ -163,7 +163,7 @@ func TestPoolReloadsEmpty(t *testing.T) {
 		w.step(evDrain{cause: "test"})
 		w.settle()
 		w.print = "two"
-		var o outcome
+		var o ended
 		w.step(evReload{cause: "test", reply: o.told})
 		for w.p.roll != nil && w.p.roll.stage < stage {
 			if !w.one() { // its first job
@@ -196,7 +196,7 @@ func TestPoolReloadsEmpty(t *testing.T) {
 func TestPoolDrainWaits(t *testing.T) {
 	t.Run("for the start", func(t *testing.T) {
 		w := newWorld(t)
-		var o outcome
+		var o ended
 		w.step(evStart{})
 		w.step(evDrain{cause: "test", reply: o.told})
 		w.settle()
@@ -207,7 +207,7 @@ func TestPoolDrainWaits(t *testing.T) {
 	t.Run("for a reload", func(t *testing.T) {
 		w := newWorld(t).begin()
 		w.print = "two"
-		var drained, reloaded outcome
+		var drained, reloaded ended
 		w.step(evReload{cause: "test", reply: reloaded.told})
 		w.step(evDrain{cause: "test", reply: drained.told})
 		w.step(evReload{cause: "a file has changed", unasked: true})
@@ -221,7 +221,7 @@ func TestPoolDrainWaits(t *testing.T) {
 		l := testLimits()
 		l.minReloadInterval = time.Hour
 		w := worldOf(t, l).begin()
-		var first, second, drained outcome
+		var first, second, drained ended
 		w.step(evReload{cause: "test", reply: first.told})
 		w.settle()
 		w.step(evReload{cause: "test", reply: second.told})
@@ -241,7 +241,7 @@ func TestPoolDrainWaits(t *testing.T) {
 		for _, last := range []event{evReload{cause: "test"}, evScale{n: 3, cause: "test"}} {
 			w := newWorld(t).begin()
 			w.work(1)
-			var drained outcome
+			var drained ended
 			w.step(evReload{cause: "test"})
 			w.step(evDrain{cause: "test", reply: drained.told})
 			w.step(last)
@@ -257,7 +257,7 @@ func TestPoolDrainWaits(t *testing.T) {
 	t.Run("nor for the end of the daemon", func(t *testing.T) {
 		w := newWorld(t).begin()
 		w.work(1)
-		var waiting, late outcome
+		var waiting, late ended
 		w.step(evDrain{cause: "test", reply: waiting.told})
 		w.step(evStop{stopDrain, "test"})
 		w.step(evDrain{cause: "test", reply: late.told})
@@ -271,7 +271,7 @@ func TestPoolDrainUpgrade(t *testing.T) {
 	w := newWorld(t).begin()
 	w.work(2)
 	x := w.anyone(1)
-	var one, all outcome
+	var one, all ended
 	w.step(evDrain{pid: w.alive[x].pid, cause: "test", reply: one.told})
 	w.step(evDrain{cause: "test", reply: all.told})
 	w.settle()
@@ -292,7 +292,7 @@ func TestPoolDrainUpgrade(t *testing.T) {
 	want(t, "born", w.p.status.Born, 4) // one was replaced before
 
 	// Who has been answered by the parent before, and did not hear it, is so again.
-	var heard, stranger outcome
+	var heard, stranger ended
 	w.step(evResume{drains: []evDrain{{reply: heard.told}, {pid: 4711, reply: stranger.told}}})
 	want(t, "who had asked", heard.String(), "done")
 	want(t, "who had asked for one that is gone", stranger.String(), "done")
@@ -308,7 +308,7 @@ func TestPoolDrainsThoseWhoStart(t *testing.T) {
 	w.work(3)
 	w.look()
 	want(t, "starting", w.p.count(1, phaseStarting), 1)
-	var o outcome
+	var o ended
 	w.step(evDrain{cause: "test", reply: o.told})
 	w.rest()
 	for i, ev := range w.queue {

@@ -128,6 +128,12 @@ type (
 		cause string
 		reply func(error) // may be nil; called once
 	}
+	// logLevel sets the level of the log. For the loop.
+	evLogLevel struct {
+		level string // one of control.Levels
+		cause string
+		reply func(error)
+	}
 	// gone says that the client of a job has left. Several eyes may see it; only the first counts.
 	evGone struct {
 		who
@@ -200,6 +206,7 @@ func (evAlive) isEvent()       {}
 func (evStalled) isEvent()     {}
 func (evScale) isEvent()       {}
 func (evDrain) isEvent()       {}
+func (evLogLevel) isEvent()    {}
 func (evGone) isEvent()        {}
 func (evVerdict) isEvent()     {}
 func (evSettled) isEvent()     {}

@@ -36,6 +36,7 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.text(&cfg.AccessLog, "access-log", "`file` for access lines; - is standard output")
 	s.text((*string)(&cfg.AccessFormat), "access-format", "how access lines look: combined (the default), common, json, or own: those of the program alone")
 	s.text((*string)(&cfg.LogFormat), "log-format", "how messages and the children's output look: text (the default) or json")
+	s.text(&cfg.LogLevel, "log-level", "`level` from which on the log gets what the parent says: debug, info (the default), warn or error")
 	s.number(&cfg.LogRotate.MaxSizeMB, "log-max-size", "size in `MB` at which a log file is rotated")
 	s.number(&cfg.LogRotate.Backups, "log-backups", "`number` of rotated log files to keep")
 	s.number(&cfg.LogRotate.MaxAgeDays, "log-max-age", "`days` to keep a rotated log file")

@@ -24,6 +24,7 @@ type handover struct {
 	InUse     inherit.Speaks `json:"in_use"`    // the oldest and the newest agreement that a child runs under
 	At        time.Duration  `json:"at"`        // of CLOCK_MONOTONIC, as all times in Pool
 	Cause     string         `json:"cause"`
+	LogLevel  string         `json:"log_level,omitempty"` // that an operator has set
 
 	Name     string `json:"name"`
 	RunDir   string `json:"run_dir"`

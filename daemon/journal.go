@@ -44,6 +44,8 @@ var sorts = map[string]sort{
 	"child drains":                          {scoreboard.EventDrain, ""},
 	"draining all children":                 {scoreboard.EventDrain, "all children"},
 	"drain refused":                         {scoreboard.EventDrain, "refused"},
+	"drained":                               {scoreboard.EventDrained, ""},
+	"log level":                             {scoreboard.EventLogLevel, ""},
 	"evicting child":                        {scoreboard.EventEvict, ""},
 	"killing child":                         {scoreboard.EventKill, ""},
 	"child ended":                           {scoreboard.EventExit, ""},

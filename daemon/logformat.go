@@ -32,12 +32,13 @@ func (f *LogFormat) complete() error {
 	return nil
 }
 
-// handler returns one that writes to w in this format.
-func (f LogFormat) handler(w io.Writer) slog.Handler {
+// handler returns one that writes to w in this format what is of that level at least; nil: slog.LevelInfo.
+func (f LogFormat) handler(w io.Writer, level slog.Leveler) slog.Handler {
+	opts := &slog.HandlerOptions{Level: level}
 	if f == LogJSON {
-		return slog.NewJSONHandler(jsonWriter{w}, nil)
+		return slog.NewJSONHandler(jsonWriter{w}, opts)
 	}
-	return slog.NewTextHandler(w, nil)
+	return slog.NewTextHandler(w, opts)
 }
 
 // A jsonWriter takes lines of JSON and escapes in them what JSON lets pass and a terminal obeys.

@@ -24,16 +24,18 @@ const (
 
 // openLogs opens both logs. Only the parent ever does: two processes that rotate one file lose lines.
 func (p *Parent) openLogs() (err error) {
-	if p.plainLog = p.cfg.Logger; p.plainLog == nil {
+	p.level.begin(p.cfg.LogLevel, p.handed)
+	if p.cfg.Logger == nil {
 		format := p.cfg.LogFormat
 		if p.errors, err = p.openLog(p.cfg.ErrorLog, os.Stderr, logWait, format.dropped); err != nil {
 			return fmt.Errorf("error log: %w", err)
 		}
 		// A child may wait for a slow disk, the loop may not.
-		p.plainLog = slog.New(format.handler(p.errors.Hasty()))
-		p.childLog = slog.New(format.handler(p.errors)).With("source", "child")
+		p.plainLog = slog.New(format.handler(p.errors.Hasty(), &p.level))
+		p.childLog = slog.New(format.handler(p.errors, nil)).With("source", "child")
 	} else {
-		p.childLog = p.plainLog.With("source", "child")
+		p.plainLog = slog.New(levelled{p.cfg.Logger.Handler(), &p.level})
+		p.childLog = p.cfg.Logger.With("source", "child")
 	}
 	p.log = newJournal(p.plainLog, &p.ring)
 	switch {

@@ -65,7 +65,10 @@ func newLoop(p *Parent, launcher *readyPipe) *loop {
 func (l *loop) run(ctx context.Context) error {
 	bury := func() {}
 	defer func() { bury() }()
-	defer close(l.done)
+	defer func() {
+		close(l.done)
+		l.answerLast()
+	}()
 	stop, err := l.startSources(ctx)
 	if err != nil {
 		return err
@@ -183,6 +186,8 @@ func (l *loop) prepare(ev event) event {
 		return l.look()
 	case evReopen:
 		go l.reopen(ev)
+	case evLogLevel:
+		l.setLogLevel(ev)
 	case evTried:
 		l.succession.program = ev.program
 	case evFrozen:

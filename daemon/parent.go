@@ -35,6 +35,7 @@ type Parent struct {
 	log       *slog.Logger // for what the parent says: it makes events, too
 	plainLog  *slog.Logger // for what its hooks say
 	childLog  *slog.Logger
+	level     logLevel     // of log and plainLog
 	errors    *logs.Writer // nil: Config.Logger takes the messages
 	access    *logs.Writer // nil: access lines are dropped
 

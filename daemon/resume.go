@@ -152,22 +152,23 @@ func (l *loop) resumed() evResume {
 		if c == nil {
 			continue
 		}
-		answer := make(chan error, 1)
-		reply := func(err error) { answer <- err }
+		o := l.succession.await(c, w.Request)
 		switch w.Request.Verb {
 		case "":
-			l.succession.await(c, w.Request)
 			go l.serveOperator(c)
 			continue
 		case control.VerbReload:
-			ev.reloads = append(ev.reloads, reply)
+			ev.reloads = append(ev.reloads, o.reply)
 		case control.VerbScale:
-			ev.scales = append(ev.scales, reply)
-		default: // it has been upgraded, and the logs have been opened anew
-			reply(nil)
+			ev.scales = append(ev.scales, o.reply)
+		case control.VerbDrain:
+			ev.drains = append(ev.drains, evDrain{pid: w.Request.PID, begin: w.Request.Begin, reply: o.reply})
+		case control.VerbStatus, control.VerbEvents:
+			o.answer <- l.tellOperator(w.Request)
+		default: // it has been upgraded, and what else has been asked for was done at once
+			o.reply(nil)
 		}
-		l.succession.await(c, w.Request)
-		go l.answerOperator(c, answer)
+		go l.answerOperator(o)
 	}
 	l.handed = nil // nothing of it is needed any more
 	return ev

@@ -2,28 +2,20 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/brooddaemon/brood/internal/control"
-	"github.com/brooddaemon/brood/internal/inherit"
 )
 
 var (
 	errPipe  = error(unix.EPIPE)
 	errReset = error(unix.ECONNRESET)
 )
-
-// maxOperators is how many operators' connections are served at once.
-const maxOperators = 8
 
 // startSources starts everything that posts events, and returns a function that stops what does not stop with the loop.
 func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
@@ -85,21 +77,13 @@ const maxSignals = 64
 
 // wishes are the signals that ask a parent for something and do not end it. SIGPIPE is only caught: a reader of the daemon's
 // standard error who leaves must not take it with him.
-var wishes = []os.Signal{unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTTIN, unix.SIGTTOU, unix.SIGPIPE}
+var wishes = []os.Signal{unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTTIN, unix.SIGTTOU, unix.SIGWINCH, unix.SIGPIPE}
 
 // ends are the signals that end it.
 var ends = []os.Signal{unix.SIGTERM, unix.SIGQUIT, unix.SIGINT}
 
 // hearSignals makes the loop be told of signals.
 func (l *loop) hearSignals() { signal.Notify(l.signals, append(wishes, ends...)...) }
-
-// listenOperators opens the control socket, or takes over the one that was handed over.
-func (l *loop) listenOperators() (*net.UnixListener, error) {
-	if l.handed != nil {
-		return control.Adopt(l.handed.Operators)
-	}
-	return control.Listen(l.cfg.RunDir)
-}
 
 // asked is what a signal asks for. The loop takes signals itself: one that somebody else had in his hands would be lost when the
 // parent's program is replaced.
@@ -116,12 +100,27 @@ func asked(s os.Signal) event {
 		return evScale{n: 1, relative: true, cause: cause}
 	case unix.SIGTTOU:
 		return evScale{n: -1, relative: true, cause: cause}
+	case unix.SIGWINCH:
+		if !hasTerminal() {
+			return evDrain{cause: cause}
+		}
 	case unix.SIGUSR1:
 		return evReopen{cause: cause}
 	case unix.SIGUSR2:
 		return evUpgrade{cause: cause}
 	}
 	return evTick{}
+}
+
+// hasTerminal reports whether this process has a controlling terminal. To one that has, SIGWINCH says that its window has another
+// size.
+func hasTerminal() bool {
+	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return true
 }
 
 // idleLoop calls the hook of that name every so often, unless the last call still runs.
@@ -167,154 +166,4 @@ func (l *loop) readBell() {
 		}
 		l.post(evRung{})
 	}
-}
-
-// serveOperators answers those who steer the daemon from outside.
-func (l *loop) serveOperators(ln *net.UnixListener) {
-	// Package net waits for nothing but accept(2).
-	queue, err := dupFile(ln, "control socket")
-	if err != nil {
-		l.log.Error("cannot hear operators", "err", err)
-		return
-	}
-	go func() {
-		<-l.done
-		queue.Close()
-	}()
-	free := make(chan struct{}, maxOperators)
-	for {
-		free <- struct{}{}
-		err := readable(queue)
-		if err != nil {
-			return
-		}
-		c, err := l.acceptOperator(ln)
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil { // descriptors or memory have run out, which passes
-			<-free
-			if l.mayPrint() {
-				l.log.Error("control socket", "err", err)
-			}
-			time.Sleep(100 * time.Millisecond)
-			continue
-		}
-		go func() {
-			defer func() { <-free }()
-			l.serveOperator(c)
-		}()
-	}
-}
-
-// dupFile makes a file of a duplicate of the descriptor that c has.
-func dupFile(c syscall.Conn, name string) (*os.File, error) {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	fd, err := inherit.Dup(rc)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), name), nil
-}
-
-// acceptOperator takes the next one off the queue, who is there, while the gate is open.
-func (l *loop) acceptOperator(ln *net.UnixListener) (*net.UnixConn, error) {
-	l.gate.RLock()
-	defer l.gate.RUnlock()
-	c, err := ln.AcceptUnix()
-	if err == nil {
-		l.succession.await(c, control.Request{})
-	}
-	return c, err
-}
-
-// readable waits until there is something to be read, or accepted. The error says that it has been closed, or that its time is
-// over.
-func readable(c syscall.Conn) error {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return rc.Read(func(fd uintptr) bool {
-		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		return n > 0
-	})
-}
-
-// receiveOperator takes his request, while the gate is open, and passes it on. It returns where the answer will be.
-func (l *loop) receiveOperator(c *net.UnixConn) <-chan error {
-	c.SetReadDeadline(time.Now().Add(control.RequestTime))
-	readable(c) // else Receive says what is wrong
-	l.gate.RLock()
-	defer l.gate.RUnlock()
-	answer := make(chan error, 1)
-	req, peer, err := control.Receive(c)
-	if err != nil {
-		l.log.Warn("operator refused", "uid", peer.UID, "pid", peer.PID, "err", err)
-		answer <- err
-		return answer
-	}
-	l.succession.await(c, req)
-	l.log.Info("operator", "verb", req.Verb, "uid", peer.UID, "pid", peer.PID)
-	l.post(l.wish(req, fmt.Sprintf("operator uid=%d", peer.UID), answer))
-	return answer
-}
-
-// wish is the event of a request.
-func (l *loop) wish(req control.Request, cause string, answer chan<- error) event {
-	reply := func(err error) { answer <- err }
-	if req.Begin {
-		answer <- nil
-		reply = nil
-	}
-	switch req.Verb {
-	case control.VerbReload:
-		return evReload{cause: cause, reply: reply}
-	case control.VerbUpgrade:
-		return evUpgrade{cause, reply} // the new program answers, unless it fails
-	case control.VerbScale:
-		return evScale{n: req.N, relative: req.Delta, cause: cause, reply: reply}
-	case control.VerbReopen:
-		return evReopen{cause, reply}
-	}
-	answer <- nil
-	if req.Quick {
-		return evStop{stopQuick, cause}
-	}
-	return evStop{stopDrain, cause}
-}
-
-func (l *loop) serveOperator(c *net.UnixConn) { l.answerOperator(c, l.receiveOperator(c)) }
-
-// answerOperator tells an operator how it went, and closes the connection.
-func (l *loop) answerOperator(c *net.UnixConn, answer <-chan error) {
-	defer c.Close()
-	defer l.succession.answered(c)
-	// Who gives up waiting makes room for others.
-	left := make(chan struct{})
-	go func() {
-		c.SetReadDeadline(time.Time{})
-		c.Read(make([]byte, 1))
-		close(left)
-	}()
-	var err error
-	select {
-	case err = <-answer:
-	case <-left:
-		return
-	case <-l.done:
-		select {
-		case err = <-answer:
-		default:
-			err = errors.New("the daemon has stopped")
-		}
-	}
-	if err != nil {
-		control.Answer(c, control.Reply{Error: err.Error()})
-		return
-	}
-	control.Answer(c, control.Reply{OK: true})
 }

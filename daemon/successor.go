@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/inherit"
 )
 
@@ -33,7 +32,7 @@ type succession struct {
 	over    chan struct{} // closed when it has come to nothing
 
 	mu      sync.Mutex
-	waiting map[*net.UnixConn]control.Request // operators who have no answer yet; without a verb: have not been read
+	waiting map[*net.UnixConn]*operator // who have no answer yet
 }
 
 // quietEvery is how often it is looked whether everything has come to rest.
@@ -221,7 +220,7 @@ func fdOf(c syscall.Conn) int {
 // handover says all that the next program has to know. What the outputs hold is right only while the gate is closed.
 func (l *loop) handover() *handover {
 	h := &handover{
-		Agreement: inherit.Spoken, At: monotonic(), Cause: l.succession.cause,
+		Agreement: inherit.Spoken, At: monotonic(), Cause: l.succession.cause, LogLevel: l.level.moved,
 		Name: l.cfg.Name, RunDir: l.cfg.RunDir, PIDFile: l.cfg.PIDFile, Program: l.program, StartDir: l.startDir,
 		Slots: l.board.Slots(), Service: handedService{l.service.Socket, l.service.watchdog},
 		Board: l.board.FD(), Events: l.ring.last(), Bell: l.bell, Operators: fdOf(l.operators),
@@ -262,27 +261,10 @@ func (l *loop) handover() *handover {
 	}
 	l.succession.mu.Lock()
 	defer l.succession.mu.Unlock()
-	for c, req := range l.succession.waiting {
-		h.Waiting = append(h.Waiting, handedOperator{fdOf(c), req})
+	for c, o := range l.succession.waiting {
+		h.Waiting = append(h.Waiting, handedOperator{fdOf(c), o.req})
 	}
 	return h
-}
-
-// await keeps an operator's connection, and what he has asked for, for the new program to answer on.
-func (s *succession) await(c *net.UnixConn, req control.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.waiting == nil {
-		s.waiting = map[*net.UnixConn]control.Request{}
-	}
-	s.waiting[c] = req
-}
-
-// answered forgets an operator.
-func (s *succession) answered(c *net.UnixConn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.waiting, c)
 }
 
 // nameSelf gives a parent that was executed through a descriptor the name that it would have else (proc(5),

@@ -36,6 +36,8 @@ const (
 	EventDegraded                       // something fails again and again
 	EventRecovered                      // and no longer does
 	EventStop                           // the daemon stops
+	EventDrained                        // all children were to leave, and nobody is left
+	EventLogLevel                       // somebody has set the level of the log
 
 	eventKinds
 )
@@ -43,7 +45,7 @@ const (
 var eventWords = [eventKinds]string{
 	"note", "start", "serving", "spawn", "ready", "drain", "evict", "kill", "exit", "died", "failed", "gone", "overtime", "revoke",
 	"reload", "settled", "reloaded", "unchanged", "reload-failed", "upgrade", "upgraded", "upgrade-failed", "scale", "grow", "reopen",
-	"operator", "degraded", "recovered", "stop",
+	"operator", "degraded", "recovered", "stop", "drained", "log-level",
 }
 
 // String returns the kind as a word.

@@ -93,7 +93,7 @@ func (d *developer) roll(pid int) (err error, final bool) {
 		return err, false
 	}
 	defer c.Close()
-	reply, err := c.Call(d.ctx, control.Request{Verb: control.VerbReload})
+	reply, err := c.Call(d.ctx, control.Request{Verb: control.VerbReload}, nil)
 	if err == nil && !reply.OK {
 		return errors.New(reply.Error), true
 	}

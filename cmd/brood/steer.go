@@ -175,7 +175,7 @@ func (t target) call(r control.Request, deadline time.Time) (control.Reply, erro
 	defer c.Close()
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
-	reply, err := c.Call(ctx, r)
+	reply, err := c.Call(ctx, r, nil)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return reply, fmt.Errorf("%w: the daemon has not answered", errTimeout)

@@ -42,7 +42,7 @@ func dialRole(dir string) error {
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	reply, err := c.Call(ctx, Request{Verb: VerbStop})
+	reply, err := c.Call(ctx, Request{Verb: VerbStop}, nil)
 	if err != nil {
 		return err
 	}

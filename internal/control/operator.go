@@ -1,50 +1,15 @@
 package control
 
 import (
-	"bufio"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// The verbs an operator can send; the list is closed.
-const (
-	VerbStop    = "stop"    // drain and stop; the answer comes when stopping has begun
-	VerbReload  = "reload"  // the answer comes when the new generation serves, or when it is given up
-	VerbUpgrade = "upgrade" // replace the parent's own program; the new one answers
-	VerbReopen  = "reopen"  // reopen the log files
-	VerbScale   = "scale"   // move the number of children; the answer comes when they serve
-)
-
-// A Request is one line of JSON from an operator.
-type Request struct {
-	Verb  string `json:"verb"`
-	Quick bool   `json:"quick,omitempty"` // of stop: cancel the jobs that run
-	Begin bool   `json:"begin,omitempty"` // of reload and upgrade: the answer comes when it has begun
-	N     int    `json:"n,omitempty"`     // of scale: the number of children
-	Delta bool   `json:"delta,omitempty"` // of scale: N is to be added
-}
-
-// A Reply is one line of JSON to an operator.
-type Reply struct {
-	OK    bool   `json:"ok"`
-	Text  string `json:"text,omitempty"`  // what was done
-	Error string `json:"error,omitempty"` // what went wrong
-}
-
-const maxRequest = 64 << 10
-
-// RequestTime is how long an operator may take for his request.
-const RequestTime = 5 * time.Second
 
 // maxSocketPath is the longest path that fits into a sockaddr_un, unix(7).
 const maxSocketPath = 107
@@ -124,85 +89,4 @@ func PeerOf(c *net.UnixConn) (Peer, error) {
 		return Peer{}, os.NewSyscallError("getsockopt", cerr)
 	}
 	return Peer{PID: int(cred.Pid), UID: int(cred.Uid)}, nil
-}
-
-// Receive reads one request. It takes at most five seconds and 64 KiB, and refuses everybody but root and this
-// process's own user.
-func Receive(c *net.UnixConn) (Request, Peer, error) {
-	p, err := PeerOf(c)
-	if err != nil {
-		return Request{}, p, err
-	}
-	if p.UID != 0 && p.UID != os.Geteuid() {
-		return Request{}, p, fmt.Errorf("user %d may not steer this daemon", p.UID)
-	}
-	c.SetReadDeadline(time.Now().Add(RequestTime))
-	line, err := bufio.NewReaderSize(c, maxRequest).ReadSlice('\n')
-	if err != nil {
-		return Request{}, p, fmt.Errorf("reading a request: %w", err)
-	}
-	var r Request
-	if err := json.Unmarshal(line, &r); err != nil {
-		return Request{}, p, fmt.Errorf("reading a request: %w", err)
-	}
-	switch r.Verb {
-	case VerbStop, VerbReload, VerbUpgrade, VerbReopen, VerbScale:
-		return r, p, nil
-	}
-	return r, p, fmt.Errorf("unknown verb %q", r.Verb)
-}
-
-// Answer sends the reply. Its texts are cut at 4,096 bytes, so that the line is one that Call takes even if JSON has to
-// escape every byte of them.
-func Answer(c *net.UnixConn, r Reply) error {
-	r.Text, r.Error = cut(r.Text), cut(r.Error)
-	c.SetWriteDeadline(time.Now().Add(RequestTime))
-	return json.NewEncoder(c).Encode(r)
-}
-
-// A Client is an operator's connection to a daemon.
-type Client struct {
-	c    *net.UnixConn
-	Peer Peer // the parent
-}
-
-// Dial connects to the daemon with this run directory.
-func Dial(dir string) (*Client, error) {
-	path, done, err := address(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	p, err := PeerOf(c)
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	return &Client{c: c, Peer: p}, nil
-}
-
-// Close closes the connection.
-func (c *Client) Close() error { return c.c.Close() }
-
-// Call sends one request and waits for its answer until ctx ends.
-func (c *Client) Call(ctx context.Context, r Request) (Reply, error) {
-	stop := context.AfterFunc(ctx, func() { c.c.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	var reply Reply
-	err := json.NewEncoder(c.c).Encode(r)
-	// A daemon that refuses this user does so without reading; what it said is still to be had.
-	if err == nil || errors.Is(err, unix.EPIPE) {
-		err = json.NewDecoder(io.LimitReader(c.c, maxRequest)).Decode(&reply)
-	}
-	switch {
-	case err == nil:
-		return reply, nil
-	case ctx.Err() != nil:
-		return Reply{}, ctx.Err()
-	}
-	return Reply{}, fmt.Errorf("the daemon gave no answer: %w", err)
 }

@@ -2,11 +2,15 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +60,7 @@ func call(t *testing.T, dir string, r Request) (Reply, error) {
 	if c.Peer != (Peer{os.Getpid(), os.Geteuid()}) {
 		t.Errorf("the daemon is %+v, want this process", c.Peer)
 	}
-	return c.Call(t.Context(), r)
+	return c.Call(t.Context(), r, nil)
 }
 
 // say sends raw bytes, ends the connection's way there if asked, and returns what comes back.
@@ -83,9 +87,13 @@ func TestVerbs(t *testing.T) {
 	dir := openDir(t)
 	want := Reply{OK: true, Text: "done, \"quoted\"\n\x1b"}
 	received := listen(t, dir, want)
-	for _, r := range []Request{{Verb: VerbStop}, {Verb: VerbStop, Quick: true}, {Verb: VerbReload}, {Verb: VerbReopen}} {
+	for _, r := range []Request{
+		{Verb: VerbStop}, {Verb: VerbStop, Quick: true}, {Verb: VerbReload}, {Verb: VerbReload, Begin: true}, {Verb: VerbUpgrade},
+		{Verb: VerbReopen}, {Verb: VerbScale, N: -3, Delta: true}, {Verb: VerbStatus}, {Verb: VerbEvents, N: 10},
+		{Verb: VerbDrain}, {Verb: VerbDrain, PID: 4711}, {Verb: VerbLogLevel}, {Verb: VerbLogLevel, Level: "warn"},
+	} {
 		reply, err := call(t, dir, r)
-		if reply != want || err != nil {
+		if !reflect.DeepEqual(reply, want) || err != nil {
 			t.Errorf("%+v: answered %+v, %v", r, reply, err)
 		}
 		if g := <-received; g.err != nil || g.Request != r || g.Peer != (Peer{os.Getpid(), os.Geteuid()}) {
@@ -101,6 +109,104 @@ func TestVerbs(t *testing.T) {
 			t.Errorf("%.20q: received %+v", verb, g)
 		}
 	}
+}
+
+// What comes before the reply is told in its order, and what comes with it is whole, however long.
+func TestProgress(t *testing.T) {
+	dir := openDir(t)
+	l, err := Listen(dir)
+	must(t, err)
+	defer l.Close()
+	data := json.RawMessage(`"` + strings.Repeat("x", 4<<20) + `"`)
+	go func() {
+		for range 3 {
+			c, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			if _, _, err := Receive(c); err != nil {
+				t.Error(err)
+			}
+			for _, text := range []string{"one", "", "\x1b[2J\n", strings.Repeat("\x00", 1<<20)} {
+				must(t, Tell(c, text))
+			}
+			must(t, Answer(c, Reply{OK: true, Data: data}))
+			c.Close()
+		}
+	}()
+	var told []string
+	reply, err := Ask(t.Context(), dir, Request{Verb: VerbReload}, func(text string) { told = append(told, text) })
+	if err != nil || !reply.OK || !bytes.Equal(reply.Data, data) {
+		t.Errorf("%v, %v, %d bytes", err, reply.OK, len(reply.Data))
+	}
+	if len(told) != 4 || told[0] != "one" || told[1] != "" || told[2] != "\x1b[2J\n" || len(told[3]) != 4096 {
+		t.Errorf("told %.40q", told)
+	}
+	if reply, err := Ask(t.Context(), dir, Request{Verb: VerbReload}, nil); err != nil || !reply.OK {
+		t.Errorf("who does not want to be told: %v, %+v", err, reply.OK)
+	}
+	// As a program that reads lines sees it.
+	lines := strings.SplitAfter(sayAll(t, dir, `{"verb":"reload"}`+"\n"), "\n")
+	if lines[0] != `{"progress":"one"}`+"\n" || !strings.HasPrefix(lines[4], `{"ok":true,"data":"xxx`) {
+		t.Errorf("the lines are %.80q", lines)
+	}
+}
+
+// sayAll sends raw bytes and returns all that comes back.
+func sayAll(t *testing.T, dir, text string) string {
+	t.Helper()
+	c, err := Dial(dir)
+	must(t, err)
+	defer c.Close()
+	c.c.SetDeadline(time.Now().Add(20 * time.Second))
+	_, err = io.WriteString(c.c, text)
+	must(t, err)
+	b, err := io.ReadAll(c.c)
+	must(t, err)
+	return string(b)
+}
+
+// An answer that is longer than any is not sent, nor taken.
+func TestTooLong(t *testing.T) {
+	dir := openDir(t)
+	listen(t, dir, Reply{OK: true, Data: json.RawMessage(`"` + strings.Repeat("x", maxData) + `"`)})
+	reply, err := call(t, dir, Request{Verb: VerbStatus})
+	if err != nil || reply.OK || !strings.Contains(reply.Error, "bytes, at most") {
+		t.Errorf("answered %v, %q, %v", reply.OK, reply.Error, err)
+	}
+	if _, err := readLine(bufio.NewReader(endless{})); !errors.Is(err, errLong) {
+		t.Errorf("a line without end: %v", err)
+	}
+}
+
+// endless has no newline, and no end.
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) { return len(b), nil }
+
+// Whatever comes, only what can be dealt with is taken, and it means the same when it is written down and read again, as a
+// parent that replaces itself does.
+func FuzzRequest(f *testing.F) {
+	for _, verb := range Verbs {
+		f.Add([]byte(`{"verb":"` + verb + `","n":3,"pid":4711,"level":"warn","delta":true,"begin":true,"quick":true}`))
+	}
+	for _, s := range []string{"", "null", "[]", `{"verb":7}`, `{"verb":"stop"} x`, `{"VERB":"stop","n":1e99}`, `{"verb":"drain","pid":-1}`, "\xff"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		r, err := parseRequest(line)
+		if err != nil {
+			return
+		}
+		if !slices.Contains(Verbs, r.Verb) || r.PID < 0 || r.Level != "" && !slices.Contains(Levels, r.Level) || r.Verb == VerbEvents && r.N < 0 {
+			t.Errorf("%q is taken: %+v", line, r)
+		}
+		b, err := json.Marshal(r)
+		must(t, err)
+		if again, err := parseRequest(b); err != nil || again != r {
+			t.Errorf("%+v is %+v when it is read again, %v", r, again, err)
+		}
+	})
 }
 
 func TestGarbage(t *testing.T) {
@@ -120,6 +226,12 @@ func TestGarbage(t *testing.T) {
 		{`{"verb":"stop"} {"verb":"stop"}` + "\n", false},
 		{`{"verb":"stop"`, true},
 		{`{"verb":"stop"}`, true}, // not a line
+		{`{"verb":"drain","pid":-1}` + "\n", false},
+		{`{"verb":"drain","pid":"0"}` + "\n", false},
+		{`{"verb":"log-level","level":"loud"}` + "\n", false},
+		{`{"verb":"log-level","level":"INFO"}` + "\n", false},
+		{`{"verb":"events","n":-1}` + "\n", false},
+		{`{"verb":"scale","n":99999999999999999999}` + "\n", false},
 		{"\xff\x00\x1b[2J\n", false},
 		{strings.Repeat("[", 60_000) + "\n", false},
 		{long, false},
@@ -221,7 +333,7 @@ func TestCallEnds(t *testing.T) {
 	c, server := dial()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := c.Call(ctx, Request{Verb: VerbReload}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := c.Call(ctx, Request{Verb: VerbReload}, nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("no answer in time: %v", err)
 	}
 	server.Close()
@@ -229,7 +341,7 @@ func TestCallEnds(t *testing.T) {
 	c, server = dial()
 	ctx, cancel = context.WithCancel(t.Context())
 	cancel()
-	if _, err := c.Call(ctx, Request{Verb: strings.Repeat("x", 1<<22)}); !errors.Is(err, context.Canceled) {
+	if _, err := c.Call(ctx, Request{Verb: strings.Repeat("x", 1<<22)}, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled while nobody reads: %v", err)
 	}
 	server.Close()
@@ -241,7 +353,7 @@ func TestCallEnds(t *testing.T) {
 			io.WriteString(server, answer)
 			server.Close()
 		}()
-		if r, err := c.Call(t.Context(), Request{Verb: VerbStop}); err == nil || !strings.HasPrefix(err.Error(), "the daemon gave no answer") {
+		if r, err := c.Call(t.Context(), Request{Verb: VerbStop}, nil); err == nil || !strings.HasPrefix(err.Error(), "the daemon gave no answer") {
 			t.Errorf("%.20q is taken for %+v, %v", answer, r, err)
 		}
 	}
@@ -250,7 +362,7 @@ func TestCallEnds(t *testing.T) {
 	c, server = dial()
 	must(t, Answer(server, Reply{Error: "not you"}))
 	server.Close()
-	if r, err := c.Call(t.Context(), Request{Verb: VerbStop}); err != nil || r.Error != "not you" {
+	if r, err := c.Call(t.Context(), Request{Verb: VerbStop}, nil); err != nil || r.Error != "not you" {
 		t.Errorf("refused unread: %+v, %v", r, err)
 	}
 }
