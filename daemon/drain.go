@@ -101,7 +101,7 @@ func (p *pool) drainOn() {
 
 // empty has every child leave.
 func (p *pool) empty(cause string) {
-	p.log(slog.LevelInfo, nil, "draining all children", "cause", cause)
+	p.log(slog.LevelInfo, nil, "draining all children", "cause", cause, "children", len(p.members))
 	p.drained, p.target, p.shrinkAt = true, p.floor, never
 	p.places, p.vacant, p.dequeue.owed = nil, nil, 0
 	for _, sc := range p.scaling {

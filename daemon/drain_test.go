@@ -103,6 +103,9 @@ func TestPoolDrains(t *testing.T) {
 			w.settle()
 			want(t, "who wanted three", scaled.String(), "done")
 			want(t, "children", w.p.count(0, phaseServing), 3)
+			for _, m := range w.p.servers(1, phaseServing) {
+				want(t, "why it was born", m.cause, "scale: test")
+			}
 			w.pass(time.Minute) // what was put off comes now
 			want(t, "generation", w.p.generation, 2)
 			want(t, "serving", w.serving(2), 3)

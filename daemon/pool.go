@@ -349,7 +349,7 @@ func (p *pool) describe() {
 		s.Trouble = p.trouble
 	}
 	switch {
-	case s.State == "drained" && before != "drained":
+	case s.State == "drained" && before != "drained" && before != "upgrading":
 		p.log(slog.LevelInfo, nil, "drained")
 	case s.State == "degraded" && before != "degraded":
 		p.log(slog.LevelDebug, nil, "degraded", "reason", s.Trouble)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/brooddaemon/brood/internal/control"
@@ -203,7 +204,9 @@ func (p *pool) scale(ev evScale) {
 	if p.target < to || p.mode == Static || p.drained {
 		p.target = to
 	}
-	p.drained = false
+	if p.drained {
+		p.drained, p.vacant = false, slices.Repeat([]string{"scale: " + ev.cause}, to)
+	}
 	p.drainOver(fmt.Errorf("given up: %d children have been asked for, %s", to, ev.cause))
 	// Those who are not needed any more go as soon as they have nothing to do, the longest idle first.
 	if p.mode != Static {

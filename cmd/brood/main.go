@@ -11,6 +11,10 @@
 //	brood upgrade DIR|NAME|PID    replace the parent's own program in its place, wait until the new one has taken over
 //	brood stop    DIR|NAME|PID    finish the running jobs and stop, wait until the daemon is gone
 //	brood scale   DIR|NAME|PID N  have N children at least, or +N more, or -N less
+//	brood drain   DIR|NAME|PID [PID|SLOT]
+//	                              have a child finish and be replaced, or all of them finish and leave the parent alone
+//	brood log-level DIR|NAME|PID [LEVEL]
+//	                              set the level of the log, or show it
 //	brood reopen  DIR|NAME|PID    reopen the log files
 //
 // A daemon is named by its run directory, by its name, or by the process id of its parent or of a child. Exit status: 0

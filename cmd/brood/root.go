@@ -48,6 +48,8 @@ func newRoot() *cobra.Command {
 		newUpgrade(),
 		newStop(),
 		newScale(),
+		newDrain(),
+		newLogLevel(),
 		newReopen(),
 		newDev(),
 	)

@@ -50,10 +50,8 @@ func stop(t target, quick bool, timeout time.Duration, out io.Writer) error {
 		return err
 	}
 	defer unix.Close(pidfd)
-	if _, err := t.call(control.Request{Verb: control.VerbStop, Quick: quick}, deadline); err != nil {
-		if errors.Is(err, errTimeout) {
-			return err
-		}
+	// The answer comes when every child is gone.
+	if _, err := t.call(control.Request{Verb: control.VerbStop, Quick: quick}, deadline); err != nil && !errors.Is(err, errTimeout) {
 		// No answer on the socket, but the process lives: a signal says the same.
 		sig := unix.SIGTERM
 		if quick {
