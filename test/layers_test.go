@@ -70,7 +70,7 @@ func TestLayers(t *testing.T) {
 		p.check(t)
 	}
 	for _, want := range []string{"scoreboard", "netmon", "reload", "daemon", "daemon/serve", "cmd/brood", "internal/inherit",
-		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "internal/notify", "examples/echo", "examples/jobs"} {
+		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "internal/notify", "cmd/brood/internal/doctor", "examples/echo", "examples/jobs"} {
 		if !found[want] {
 			t.Errorf("there is no package %s", want)
 		}
@@ -97,6 +97,7 @@ func (p pkg) check(t *testing.T) {
 			bad = "looks from outside: files, signals and the control socket are its interface"
 		case p.Name != "main" && !p.within("daemon/serve") && dep == "net/http":
 			bad = "is a library; only daemon/serve has net/http"
+		case p.within("cmd/brood") && d.within("cmd/brood/internal"): // its own
 		case ours && d.within("examples", "test", "cmd"):
 			bad = "must not know a program"
 		}

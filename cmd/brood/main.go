@@ -7,6 +7,7 @@
 //	brood events  DIR|NAME|PID    what the parent has decided, done and seen; -f: and does from now on
 //	brood why     DIR|NAME|PID PID|SLOT
 //	                              the story of one child: why it was born, what happened to it, why it ended
+//	brood doctor  [DIR|NAME|PID]  what is wrong around a daemon, or on this system, and what to do about it
 //	brood reload  DIR|NAME|PID    start a new generation of children, wait until it has proved itself
 //	brood upgrade DIR|NAME|PID    replace the parent's own program in its place, wait until the new one has taken over
 //	brood stop    DIR|NAME|PID    finish the running jobs and stop, wait until the daemon is gone

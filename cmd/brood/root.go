@@ -44,6 +44,7 @@ func newRoot() *cobra.Command {
 		newConns(),
 		newEvents(),
 		newWhy(),
+		newDoctor(),
 		newReload(),
 		newUpgrade(),
 		newStop(),
