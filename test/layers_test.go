@@ -44,6 +44,9 @@ var allowed = map[string][]string{
 	"internal/logs":    {"golang.org/x/sys", "gopkg.in/natefinch/lumberjack.v2"},
 }
 
+// ofTheCommand are the modules that only cmd/brood uses.
+var ofTheCommand = []string{"github.com/spf13/", "charm.land/", "github.com/charmbracelet/"}
+
 // An arrow between packages may only point down: the foundation, then daemon, then daemon/serve and cmd/brood, then the
 // examples. And a process that may be root does not carry code that reads what strangers send.
 func TestLayers(t *testing.T) {
@@ -69,7 +72,7 @@ func TestLayers(t *testing.T) {
 		found[p.short()] = true
 		p.check(t)
 	}
-	for _, want := range []string{"scoreboard", "netmon", "reload", "daemon", "daemon/serve", "cmd/brood", "internal/inherit",
+	for _, want := range []string{"scoreboard", "netmon", "reload", "daemon", "daemon/serve", "cmd/brood", "cmd/brood/internal/view", "internal/inherit",
 		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "internal/notify", "cmd/brood/internal/doctor", "examples/echo", "examples/jobs"} {
 		if !found[want] {
 			t.Errorf("there is no package %s", want)
@@ -97,8 +100,11 @@ func (p pkg) check(t *testing.T) {
 			bad = "looks from outside: files, signals and the control socket are its interface"
 		case p.Name != "main" && !p.within("daemon/serve") && dep == "net/http":
 			bad = "is a library; only daemon/serve has net/http"
-		case p.within("cmd/brood") && d.within("cmd/brood/internal"): // its own
-		case ours && d.within("examples", "test", "cmd"):
+		case p.within("cmd/brood/internal/view") && ours && !d.within("scoreboard", "internal", p.short()):
+			bad = "shows what the scoreboard tells and /proc, and no more"
+		case !p.within("cmd/brood") && slices.ContainsFunc(ofTheCommand, func(m string) bool { return strings.HasPrefix(dep, m) }):
+			bad = "is no command line: daemons do not carry that module"
+		case ours && d.within("examples", "test", "cmd") && !(p.within("cmd/brood") && d.within("cmd/brood/internal")):
 			bad = "must not know a program"
 		}
 		if bad != "" {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/logs"
 	"github.com/brooddaemon/brood/netmon"
 	"github.com/brooddaemon/brood/scoreboard"
@@ -164,8 +165,8 @@ func printConns(all []connection, now time.Time, out io.Writer) {
 		if c.Job != 0 {
 			job = fmt.Sprint(c.Job)
 		}
-		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Slot, c.PID, c.Generation, c.State, logs.Escape(c.Local), orDash(c.Client),
-			job, age(now, c.Started), orDash(logs.Escape(c.Text)))
+		fmt.Fprintf(w, "%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Slot, c.PID, c.Generation, c.State, logs.Escape(c.Local), view.OrDash(c.Client),
+			job, view.Age(now, c.Started), view.OrDash(logs.Escape(c.Text)))
 	}
 	w.Flush()
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/brooddaemon/brood/cmd/brood/internal/doctor"
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/logs"
 	"github.com/brooddaemon/brood/internal/pidfile"
 	"github.com/brooddaemon/brood/scoreboard"
@@ -93,7 +94,7 @@ func (t target) patient(s doctor.System) (doctor.Daemon, error) {
 		return d, err
 	}
 	d.Name, d.Program, d.Listen = b.Name, b.Program, addresses(b.Listen)
-	if !alive(pidfile.Identity{PID: b.PID, Start: b.Start, BootID: b.BootID}) {
+	if !view.Alive(pidfile.Identity{PID: b.PID, Start: b.Start, BootID: b.BootID}) {
 		return d, nil
 	}
 	d.PID, d.Settings = b.PID, doctor.SettingsOf(s, b.PID)

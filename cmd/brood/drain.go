@@ -32,13 +32,13 @@ func newDrain() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return drain(t, args, *wait, *timeout, cmd.OutOrStdout())
+		return drain(t, args, *wait, *timeout, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
 	return cmd
 }
 
 // drain has a child, or all of them, leave.
-func drain(t target, args []string, wait bool, timeout time.Duration, out io.Writer) error {
+func drain(t target, args []string, wait bool, timeout time.Duration, out, errw io.Writer) error {
 	if _, err := t.parent(); err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func drain(t target, args []string, wait bool, timeout time.Duration, out io.Wri
 		return err
 	}
 	r := control.Request{Verb: control.VerbDrain, PID: pid, Begin: !wait}
-	if _, err := t.call(r, time.Now().Add(timeout)); err != nil {
+	if _, err := t.call(r, time.Now().Add(timeout), errw); err != nil {
 		return err
 	}
 	who, verb := "all children", "have left"

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/logs"
 	"github.com/brooddaemon/brood/internal/pidfile"
 	"github.com/brooddaemon/brood/scoreboard"
@@ -57,7 +58,7 @@ func events(t target, n uint, follow, asJSON bool, out io.Writer) error {
 	if asJSON {
 		show = encodeEvent
 	}
-	running := alive(parentOf(ring))
+	running := view.Alive(parentOf(ring))
 	all, err := ring.Since(0)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.board(), err)
@@ -76,7 +77,7 @@ func events(t target, n uint, follow, asJSON bool, out io.Writer) error {
 	}
 	for running && follow {
 		time.Sleep(eventPoll)
-		running = alive(parentOf(ring)) // first: what it has written last is to be shown
+		running = view.Alive(parentOf(ring)) // first: what it has written last is to be shown
 		fresh, err := ring.Since(last)
 		if err != nil {
 			return fmt.Errorf("%s: %w", t.board(), err)

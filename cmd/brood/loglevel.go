@@ -40,7 +40,7 @@ func newLogLevel() *cobra.Command {
 		if len(args) > 1 {
 			r.Level = args[1]
 		}
-		reply, err := t.call(r, time.Now().Add(*timeout))
+		reply, err := t.call(r, time.Now().Add(*timeout), cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}

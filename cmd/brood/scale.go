@@ -28,19 +28,19 @@ func newScale() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return scale(t, strings.Replace(args[1], minus, "-", 1), *timeout, cmd.OutOrStdout())
+		return scale(t, strings.Replace(args[1], minus, "-", 1), *timeout, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
 	return cmd
 }
 
 // scale moves the number of children that the daemon does not go below.
-func scale(t target, number string, timeout time.Duration, out io.Writer) error {
+func scale(t target, number string, timeout time.Duration, out, errw io.Writer) error {
 	n, err := strconv.Atoi(number)
 	if err != nil {
 		return fmt.Errorf("%q is not a number of children: want N, +N or -N", number)
 	}
 	r := control.Request{Verb: control.VerbScale, N: n, Delta: strings.ContainsAny(number[:1], "+-")}
-	if _, err := t.call(r, time.Now().Add(timeout)); err != nil {
+	if _, err := t.call(r, time.Now().Add(timeout), errw); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "scaled")

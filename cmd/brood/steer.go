@@ -32,13 +32,13 @@ func newStop() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return stop(t, *quick, *timeout, cmd.OutOrStdout())
+		return stop(t, *quick, *timeout, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
 	return cmd
 }
 
 // stop asks the daemon to stop and waits until its parent is gone.
-func stop(t target, quick bool, timeout time.Duration, out io.Writer) error {
+func stop(t target, quick bool, timeout time.Duration, out, errw io.Writer) error {
 	deadline := time.Now().Add(timeout)
 	id, err := t.parent()
 	if err != nil {
@@ -51,7 +51,7 @@ func stop(t target, quick bool, timeout time.Duration, out io.Writer) error {
 	}
 	defer unix.Close(pidfd)
 	// The answer comes when every child is gone.
-	if _, err := t.call(control.Request{Verb: control.VerbStop, Quick: quick}, deadline); err != nil && !errors.Is(err, errTimeout) {
+	if _, err := t.call(control.Request{Verb: control.VerbStop, Quick: quick}, deadline, errw); err != nil && !errors.Is(err, errTimeout) {
 		// No answer on the socket, but the process lives: a signal says the same.
 		sig := unix.SIGTERM
 		if quick {
@@ -114,23 +114,17 @@ func newRenewal(verb string, cmd *cobra.Command) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return t.renew(verb, cmd.Name(), *wait, *timeout, cmd.OutOrStdout())
+		if _, err := t.call(control.Request{Verb: verb, Begin: !*wait}, time.Now().Add(*timeout), cmd.ErrOrStderr()); err != nil {
+			return err
+		}
+		outcome := cmd.Name() + " begun"
+		if *wait {
+			outcome = strings.TrimSuffix(cmd.Name(), "e") + "ed"
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), outcome)
+		return nil
 	}
 	return cmd
-}
-
-// renew asks for it and waits until it is done or has been given up.
-func (t target) renew(verb, what string, wait bool, timeout time.Duration, out io.Writer) error {
-	r := control.Request{Verb: verb, Begin: !wait}
-	if _, err := t.call(r, time.Now().Add(timeout)); err != nil {
-		return err
-	}
-	if wait {
-		fmt.Fprintln(out, strings.TrimSuffix(what, "e")+"ed")
-	} else {
-		fmt.Fprintln(out, what+" begun")
-	}
-	return nil
 }
 
 func newReopen() *cobra.Command {
@@ -148,21 +142,18 @@ func newReopen() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return reopen(t, *timeout, cmd.OutOrStdout())
+		if _, err := t.call(control.Request{Verb: control.VerbReopen}, time.Now().Add(*timeout), cmd.ErrOrStderr()); err != nil {
+			return err
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), "log files reopened")
+		return nil
 	}
 	return cmd
 }
 
-func reopen(t target, timeout time.Duration, out io.Writer) error {
-	if _, err := t.call(control.Request{Verb: control.VerbReopen}, time.Now().Add(timeout)); err != nil {
-		return err
-	}
-	fmt.Fprintln(out, "log files reopened")
-	return nil
-}
-
-// call sends a request to the daemon and returns its answer, or the error that the daemon answers with.
-func (t target) call(r control.Request, deadline time.Time) (control.Reply, error) {
+// call sends a request to the daemon and returns its answer, or the error that the daemon answers with. Whoever waits at a
+// terminal is shown on errw how far the daemon is.
+func (t target) call(r control.Request, deadline time.Time, errw io.Writer) (control.Reply, error) {
 	if _, err := t.parent(); err != nil {
 		return control.Reply{}, err
 	}
@@ -173,7 +164,9 @@ func (t target) call(r control.Request, deadline time.Time) (control.Reply, erro
 	defer c.Close()
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
-	reply, err := c.Call(ctx, r, nil)
+	p := showProgress(errw, r.Verb)
+	defer p.end()
+	reply, err := c.Call(ctx, r, p.say)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return reply, fmt.Errorf("%w: the daemon has not answered", errTimeout)

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/pidfile"
 	"github.com/brooddaemon/brood/scoreboard"
@@ -94,23 +94,8 @@ func (t target) parent() (pidfile.Identity, error) {
 	if held, err := pidfile.Held(path); err != nil || !held {
 		return id, errors.Join(fmt.Errorf("not running: nobody holds the lock on %s", path), err)
 	}
-	if !alive(id) {
+	if !view.Alive(id) {
 		return id, fmt.Errorf("not running: its parent, process %d, is gone", id.PID)
 	}
 	return id, nil
-}
-
-// alive reports whether that process runs. While one replaces its program, as an upgrade does, its other threads are ended first,
-// and the kernel shows it as a zombie: who has not quite gone is looked at again, for a quarter of a second.
-func alive(id pidfile.Identity) bool {
-	for range 5 {
-		if id.Alive() {
-			return true
-		}
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d", id.PID)); err != nil {
-			return false
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return id.Alive()
 }

@@ -3,44 +3,29 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/logs"
 )
 
 // A voice tells the user what happens, beside what the program prints itself. Any goroutine may use it.
 type voice struct {
-	mu     sync.Mutex
-	w      io.Writer
-	colour bool
+	mu      sync.Mutex
+	w       io.Writer
+	palette view.Palette
 }
 
-const (
-	red   = "\x1b[31m"
-	green = "\x1b[32m"
-	plain = "\x1b[0m"
-)
+// newVoice uses colours on a terminal that has them.
+func newVoice(w io.Writer) *voice { return &voice{w: w, palette: view.PaletteFor(w)} }
 
-// newVoice uses colours on a terminal, unless NO_COLOR (no-color.org) or a terminal without them forbids it.
-func newVoice(w io.Writer) *voice {
-	v := &voice{w: w}
-	if f, ok := w.(*os.File); ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" {
-		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-		v.colour = err == nil
-	}
-	return v
-}
-
-func (v *voice) say(format string, args ...any)  { v.line("", format, args...) }
-func (v *voice) good(format string, args ...any) { v.line(green, format, args...) }
-func (v *voice) bad(format string, args ...any)  { v.line(red, format, args...) }
+func (v *voice) say(format string, args ...any)  { v.line(view.None, format, args...) }
+func (v *voice) good(format string, args ...any) { v.line(view.Green, format, args...) }
+func (v *voice) bad(format string, args ...any)  { v.line(view.Red, format, args...) }
 
 // line prints one line, whatever a daemon has put into its reasons.
-func (v *voice) line(colour, format string, args ...any) {
+func (v *voice) line(colour view.Colour, format string, args ...any) {
 	v.print(colour, logs.Escape(firstLine(fmt.Sprintf(format, args...))))
 }
 
@@ -50,16 +35,17 @@ func (v *voice) errors(head, text string) {
 	for line := range strings.Lines(text) {
 		lines = append(lines, logs.Escape(strings.TrimRight(line, "\n")))
 	}
-	v.print(red, lines...)
+	v.print(view.Red, lines...)
 }
 
 // print writes all of it at once: the program writes to the same terminal.
-func (v *voice) print(colour string, lines ...string) {
+func (v *voice) print(colour view.Colour, lines ...string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	text := strings.Join(lines, "\n")
-	if v.colour && colour != "" {
-		text = colour + text + plain
-	}
-	fmt.Fprintf(v.w, "brood dev: %s\n", text)
+	fmt.Fprintf(v.w, "brood dev: %s\n", v.palette.Paint(colour, strings.Join(lines, "\n")))
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -9,27 +10,30 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/logs"
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
 func newWhy() *cobra.Command {
-	return &cobra.Command{
-		Use:     "why " + daemonArg + " PID|SLOT",
+	cmd := &cobra.Command{
+		Use:     "why [flags] " + daemonArg + " PID|SLOT",
 		GroupID: groupLook,
 		Short:   "the story of one child: why it was born, what happened to it, why it ended",
 		Long: "Why tells the story of one child, alive or dead, by its process id or its slot: why it was started, what happened to it,\n" +
 			"and the cause of its end. A process id that was another child's before means the last one that had it.",
-		Example: "  brood why jobs 4720\n  brood why /run/jobs 0",
+		Example: "  brood why jobs 4720\n  brood why --json /run/jobs 0",
 		Args:    daemonAnd("the process id or the slot of a child", true),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := find(args[0])
-			if err != nil {
-				return err
-			}
-			return why(t, args, cmd.OutOrStdout())
-		},
 	}
+	asJSON := jsonFlag(cmd, "print JSON")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		t, err := find(args[0])
+		if err != nil {
+			return err
+		}
+		return why(t, args, *asJSON, cmd.OutOrStdout())
+	}
+	return cmd
 }
 
 // A story is what is known of one child.
@@ -42,7 +46,7 @@ type story struct {
 }
 
 // why tells the story of one child: why it was born, what happened to it, and why it ended.
-func why(t target, args []string, out io.Writer) error {
+func why(t target, args []string, asJSON bool, out io.Writer) error {
 	ring, err := t.ring()
 	if err != nil {
 		return err
@@ -71,7 +75,10 @@ func why(t target, args []string, out io.Writer) error {
 		return fmt.Errorf("nothing is known of a child %d: it is neither a process id nor a slot that the last %d events or the scoreboard name",
 			n, scoreboard.Events)
 	}
-	s.parent, s.running = ring.Identity().PID, alive(parentOf(ring))
+	s.parent, s.running = ring.Identity().PID, view.Alive(parentOf(ring))
+	if asJSON {
+		return s.encode(out)
+	}
 	s.tell(out)
 	return nil
 }
@@ -142,6 +149,14 @@ func (s *story) tell(out io.Writer) {
 	default:
 		fmt.Fprintf(out, "%*s  How it began has been forgotten.\n", len(stampLayout), "…")
 	}
+	for _, e := range s.events {
+		line(e.Time, "%s", sentence(e, born))
+	}
+	fmt.Fprintln(out, logs.Escape(s.outcome()))
+}
+
+// outcome says how the story ends.
+func (s *story) outcome() string {
 	var kill, drain, end *scoreboard.Event
 	for i, e := range s.events {
 		switch e.Kind {
@@ -153,21 +168,33 @@ func (s *story) tell(out io.Writer) {
 		if ends(e.Kind) || e.Kind == scoreboard.EventFailed {
 			end = &s.events[i]
 		}
-		line(e.Time, "%s", sentence(e, born))
 	}
 	switch c := s.now; {
 	case end != nil:
-		fmt.Fprintln(out, logs.Escape(postMortem(end, kill, drain)))
+		return postMortem(end, kill, drain)
 	case !s.running:
-		fmt.Fprintf(out, "Its parent, process %d, is gone: nobody has seen what became of it.\n", s.parent)
+		return fmt.Sprintf("Its parent, process %d, is gone: nobody has seen what became of it.", s.parent)
 	case c == nil:
-		fmt.Fprintln(out, "It is not on the scoreboard any more: it has just ended.")
+		return "It is not on the scoreboard any more: it has just ended."
 	case c.Job != 0:
-		fmt.Fprintln(out, logs.Escape(fmt.Sprintf("It is %s; job %d began %s ago%s. It has done %s.",
-			c.State, c.Job, age(time.Now(), c.Started), because(c.Text), jobs(c.Done))))
+		return fmt.Sprintf("It is %s; job %d began %s ago%s. It has done %s.",
+			c.State, c.Job, view.Age(time.Now(), c.Started), because(c.Text), jobs(c.Done))
 	default:
-		fmt.Fprintf(out, "It is %s. It has done %s.\n", c.State, jobs(c.Done))
+		return fmt.Sprintf("It is %s. It has done %s.", c.State, jobs(c.Done))
 	}
+}
+
+// encode prints the story for programs: what is known of the child, and the last sentence.
+func (s *story) encode(out io.Writer) error {
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(struct {
+		PID     int                `json:"pid"`
+		Running bool               `json:"running"` // the parent is
+		Child   *scoreboard.Child  `json:"child,omitzero"`
+		Events  []scoreboard.Event `json:"events"`
+		Outcome string             `json:"outcome"`
+	}{s.pid, s.running, s.now, append([]scoreboard.Event{}, s.events...), s.outcome()})
 }
 
 // sentence says what happened to a child.
