@@ -28,8 +28,9 @@ func newConns() *cobra.Command {
 		Short:   "the connections of every child, and the jobs that run on them",
 		Long: "Conns shows the connections that the children of a daemon hold, as the kernel sees them, and which job runs on each.\n" +
 			"It takes the daemon's user or root to see all of them.",
-		Example: "  brood conns jobs\n  brood conns --json jobs",
-		Args:    oneDaemon,
+		Example:           "  brood conns jobs\n  brood conns --json jobs",
+		Args:              oneDaemon,
+		ValidArgsFunction: completeDaemon,
 	}
 	asJSON := jsonFlag(cmd, "print JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -30,8 +30,9 @@ func newEvents() *cobra.Command {
 		Short:   "what the parent has decided, done and seen",
 		Long: "Events shows the last decisions of the parent with their reasons: births, exits, kills, clients who have left, reloads,\n" +
 			"and what operators have asked for. They stand in the scoreboard, and a parent that was killed has left them behind.",
-		Example: "  brood events -n 20 jobs\n  brood events -f --json jobs",
-		Args:    oneDaemon,
+		Example:           "  brood events -n 20 jobs\n  brood events -f --json jobs",
+		Args:              oneDaemon,
+		ValidArgsFunction: completeDaemon,
 	}
 	asJSON := jsonFlag(cmd, "print a line of JSON for each")
 	follow := cmd.Flags().BoolP("follow", "f", false, "go on until the daemon ends")

@@ -53,7 +53,10 @@ func newRoot() *cobra.Command {
 		newLogLevel(),
 		newReopen(),
 		newDev(),
+		newCompletion(),
+		newMan(),
 	)
+	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(newHelp())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return twoDashes(err) })
 	markOutcomes(root)

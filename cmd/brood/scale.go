@@ -19,8 +19,9 @@ func newScale() *cobra.Command {
 		Short:   "have N children at least (+N: more, -N: less) and wait until they serve",
 		Long: "Scale moves the number of children that the daemon does not go below, which begins at -prefork, and waits until as many\n" +
 			"serve. It holds until the daemon stops, and brings children back that brood drain has sent away.",
-		Example: "  brood scale jobs 8\n  brood scale jobs +2\n  brood scale jobs -1",
-		Args:    daemonAnd("the number of children", false),
+		Example:           "  brood scale jobs 8\n  brood scale jobs +2\n  brood scale jobs -1",
+		Args:              daemonAnd("the number of children", false),
+		ValidArgsFunction: completeDaemon,
 	}
 	timeout := timeoutFlag(cmd, time.Minute)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

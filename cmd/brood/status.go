@@ -21,8 +21,9 @@ func newStatus() *cobra.Command {
 		Short:   "what every child is doing",
 		Long: "Status shows the daemon and what each of its children is doing. It asks nobody: it reads the scoreboard, which is there\n" +
 			"even if every child is busy and the parent hangs, or is dead. In that case the exit status is 1.",
-		Example: "  brood status jobs\n  brood status --json /run/jobs",
-		Args:    oneDaemon,
+		Example:           "  brood status jobs\n  brood status --json /run/jobs",
+		Args:              oneDaemon,
+		ValidArgsFunction: completeDaemon,
 	}
 	asJSON := jsonFlag(cmd, "print JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

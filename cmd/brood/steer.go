@@ -22,8 +22,9 @@ func newStop() *cobra.Command {
 		Short:   "finish the running jobs, stop, and wait until the daemon is gone",
 		Long: "Stop has the daemon finish its running jobs and end, and waits until its parent is gone. Jobs that take longer than the\n" +
 			"daemon's own -stop-timeout are told to end, and killed. If the control socket does not answer it sends SIGTERM.",
-		Example: "  brood stop jobs\n  brood stop --quick --timeout 5s jobs",
-		Args:    oneDaemon,
+		Example:           "  brood stop jobs\n  brood stop --quick --timeout 5s jobs",
+		Args:              oneDaemon,
+		ValidArgsFunction: completeDaemon,
 	}
 	timeout := timeoutFlag(cmd, time.Minute)
 	quick := cmd.Flags().Bool("quick", false, "cancel the running jobs")
@@ -104,9 +105,9 @@ func newUpgrade() *cobra.Command {
 	})
 }
 
-// newRenewal completes a command that has the daemon replace something of its own.
+// newRenewal completes a command that has the daemon replace something of its own and waits until that is done or given up.
 func newRenewal(verb string, cmd *cobra.Command) *cobra.Command {
-	cmd.GroupID, cmd.Args = groupSteer, oneDaemon
+	cmd.GroupID, cmd.Args, cmd.ValidArgsFunction = groupSteer, oneDaemon, completeDaemon
 	timeout := timeoutFlag(cmd, time.Minute)
 	wait := cmd.Flags().Bool("wait", true, "wait for the outcome; --wait=false: until it has begun")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -129,12 +130,13 @@ func newRenewal(verb string, cmd *cobra.Command) *cobra.Command {
 
 func newReopen() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "reopen [flags] " + daemonArg,
-		GroupID: groupSteer,
-		Short:   "reopen the log files",
-		Long:    "Reopen has the daemon open its log files anew, after somebody has moved them away.",
-		Example: "  mv access.log access.log.1 && brood reopen jobs",
-		Args:    oneDaemon,
+		Use:               "reopen [flags] " + daemonArg,
+		GroupID:           groupSteer,
+		Short:             "reopen the log files",
+		Long:              "Reopen has the daemon open its log files anew, after somebody has moved them away.",
+		Example:           "  mv access.log access.log.1 && brood reopen jobs",
+		Args:              oneDaemon,
+		ValidArgsFunction: completeDaemon,
 	}
 	timeout := timeoutFlag(cmd, 10*time.Second)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

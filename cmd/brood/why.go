@@ -22,8 +22,9 @@ func newWhy() *cobra.Command {
 		Short:   "the story of one child: why it was born, what happened to it, why it ended",
 		Long: "Why tells the story of one child, alive or dead, by its process id or its slot: why it was started, what happened to it,\n" +
 			"and the cause of its end. A process id that was another child's before means the last one that had it.",
-		Example: "  brood why jobs 4720\n  brood why --json /run/jobs 0",
-		Args:    daemonAnd("the process id or the slot of a child", true),
+		Example:           "  brood why jobs 4720\n  brood why --json /run/jobs 0",
+		Args:              daemonAnd("the process id or the slot of a child", true),
+		ValidArgsFunction: completeChild,
 	}
 	asJSON := jsonFlag(cmd, "print JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
