@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -111,31 +110,9 @@ func parentOf(r *scoreboard.Ring) pidfile.Identity {
 	return pidfile.Identity{PID: id.PID, Start: id.Start, BootID: id.BootID}
 }
 
-// printEvent prints one as a line: when, what, who, and why.
+// printEvent prints one as a line.
 func printEvent(e scoreboard.Event, out io.Writer) error {
-	var who []string
-	if e.Slot >= 0 {
-		who = append(who, fmt.Sprintf("slot=%d", e.Slot))
-	}
-	if e.Operator != nil {
-		who = append(who, fmt.Sprintf("uid=%d pid=%d", e.Operator.UID, e.Operator.PID))
-	}
-	for _, f := range []struct {
-		name  string
-		value uint64
-	}{{"pid", uint64(e.PID)}, {"gen", e.Generation}, {"job", e.Job}, {"done", e.Done}} {
-		if f.value != 0 {
-			who = append(who, fmt.Sprintf("%s=%d", f.name, f.value))
-		}
-	}
-	parts := []string{e.Time.Format(stampLayout), fmt.Sprintf("%-14s", e.Kind)}
-	if len(who) > 0 {
-		parts = append(parts, strings.Join(who, " "))
-	}
-	if e.Text != "" {
-		parts = append(parts, logs.Escape(e.Text))
-	}
-	_, err := fmt.Fprintln(out, strings.TrimRight(strings.Join(parts, "  "), " "))
+	_, err := fmt.Fprintln(out, view.EventLine(e, stampLayout, logs.Escape))
 	return err
 }
 

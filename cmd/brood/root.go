@@ -41,6 +41,7 @@ func newRoot() *cobra.Command {
 	)
 	root.AddCommand(
 		newStatus(),
+		newTop(),
 		newConns(),
 		newEvents(),
 		newWhy(),

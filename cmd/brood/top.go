@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/brooddaemon/brood/cmd/brood/internal/top"
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
+	"github.com/brooddaemon/brood/scoreboard"
+)
+
+// shortestInterval keeps brood top from being the busiest process of a machine.
+const shortestInterval = 100 * time.Millisecond
+
+func newTop() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "top [flags] " + daemonArg,
+		GroupID: groupLook,
+		Short:   "the same as status, live, with the last events; drains or kills a child",
+		Long: "Top shows what status shows, again and again, how many jobs are done in a second, and the last events. Keys sort, filter and select;\n" +
+			"d drains the selected child, k kills it, ? tells all keys, q quits. It goes on while the parent hangs or is dead.",
+		Example:           "  brood top jobs\n  brood top --interval 250ms /run/jobs",
+		Args:              oneDaemon,
+		ValidArgsFunction: completeDaemon,
+	}
+	interval := cmd.Flags().Duration("interval", time.Second, "how long to wait from one look to the next, 100ms at least")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *interval < shortestInterval {
+			return usageError{fmt.Errorf("an interval of %v: want %v at least", *interval, shortestInterval)}
+		}
+		t, err := find(args[0])
+		if err != nil {
+			return err
+		}
+		out, ok := cmd.OutOrStdout().(*os.File)
+		if _, terminal := view.Terminal(cmd.OutOrStdout()); !ok || !terminal || os.Getenv("TERM") == "dumb" {
+			return fmt.Errorf("standard output is no terminal that could be written to like a screen: brood status %s shows the same once", args[0])
+		}
+		if first := t.look(); first.Err != nil {
+			return first.Err
+		}
+		return top.Run(top.New(top.Options{Every: *interval, Look: t.look, Act: t.act, Palette: view.PaletteFor(out)}), os.Stdin, out)
+	}
+	return cmd
+}
+
+// look reads what brood top shows. It asks nobody.
+func (t target) look() top.Look {
+	l := top.Look{At: time.Now()}
+	if l.Daemon, l.Err = view.Look(t.board()); errors.Is(l.Err, fs.ErrNotExist) {
+		l.Err = fmt.Errorf("not running: there is no %s", t.board())
+	}
+	if l.Err != nil {
+		return l
+	}
+	if ring, err := scoreboard.OpenRing(t.board()); err == nil { // without events the rest is worth showing
+		defer ring.Close()
+		l.Events, _ = ring.Since(0)
+	}
+	return l
+}
