@@ -72,8 +72,9 @@ func TestLayers(t *testing.T) {
 		found[p.short()] = true
 		p.check(t)
 	}
-	for _, want := range []string{"scoreboard", "netmon", "reload", "daemon", "daemon/serve", "cmd/brood", "cmd/brood/internal/view", "internal/inherit",
-		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "internal/notify", "cmd/brood/internal/doctor", "examples/echo", "examples/jobs"} {
+	for _, want := range []string{"scoreboard", "netmon", "reload", "daemon", "daemon/serve", "cmd/brood", "cmd/brood/internal/view", "cmd/brood/internal/top",
+		"cmd/brood/internal/doctor", "internal/inherit",
+		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "internal/notify", "examples/echo", "examples/jobs"} {
 		if !found[want] {
 			t.Errorf("there is no package %s", want)
 		}
@@ -102,6 +103,8 @@ func (p pkg) check(t *testing.T) {
 			bad = "is a library; only daemon/serve has net/http"
 		case p.within("cmd/brood/internal/view") && ours && !d.within("scoreboard", "internal", p.short()):
 			bad = "shows what the scoreboard tells and /proc, and no more"
+		case p.within("cmd/brood/internal/top") && ours && !d.within("cmd/brood/internal/view", "scoreboard", "internal", p.short()):
+			bad = "is a view: what it sees and does it is given"
 		case !p.within("cmd/brood") && slices.ContainsFunc(ofTheCommand, func(m string) bool { return strings.HasPrefix(dep, m) }):
 			bad = "is no command line: daemons do not carry that module"
 		case ours && d.within("examples", "test", "cmd") && !(p.within("cmd/brood") && d.within("cmd/brood/internal")):

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -216,6 +217,13 @@ func TestTopEnds(t *testing.T) {
 		v.shows("jobs: serving")
 		v.cmd.Process.Signal(sig)
 		v.ends()
+	}
+	// Without keys, or without a screen, it does not begin.
+	for _, env := range []string{"TERM=xterm", "TERM=dumb"} {
+		out, err := onTerminal(t, s, 80, []string{env}, "top", d.run)
+		if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.HasPrefix(out, "brood: top: it takes a terminal") {
+			t.Errorf("%s: %v: %q", env, err, out)
+		}
 	}
 	ctrlC := watch(t, s, d.run)
 	ctrlC.shows("jobs: serving")

@@ -3,6 +3,7 @@
 //	brood dev     PACKAGE [flags of the program]
 //	                              build it, run it here, roll it over to new code when its sources change
 //	brood status  DIR|NAME|PID    what every child is doing
+//	brood top     DIR|NAME|PID    the same, live; drains or kills a child
 //	brood conns   DIR|NAME|PID    the connections of every child, and the jobs that run on them
 //	brood events  DIR|NAME|PID    what the parent has decided, done and seen; -f: and does from now on
 //	brood why     DIR|NAME|PID PID|SLOT
@@ -17,6 +18,7 @@
 //	brood log-level DIR|NAME|PID [LEVEL]
 //	                              set the level of the log, or show it
 //	brood reopen  DIR|NAME|PID    reopen the log files
+//	brood completion SHELL        a script that has bash, zsh or fish complete all that
 //
 // A daemon is named by its run directory, by its name, or by the process id of its parent or of a child. Exit status: 0
 // it is as wanted, 1 it failed or the daemon does not run, 2 the command line is wrong, 3 it took too long.

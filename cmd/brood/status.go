@@ -65,8 +65,11 @@ func printStatus(d *view.Daemon, now time.Time, out io.Writer) {
 	width, _ := view.Terminal(out)
 	lines := d.Head(now, p)
 	if len(d.Children) > 0 {
-		table := view.Tabulate(d.Children, now, width, p)
-		lines = append(append(lines, "", table.Head), table.Rows...)
+		table := view.Tabulate(d.Children, now, width)
+		lines = append(lines, "", p.Paint(view.Bold, table.Head))
+		for i, row := range table.Rows {
+			lines = append(lines, p.Paint(table.Colours[i], row))
+		}
 	}
 	fmt.Fprintln(out, strings.Join(lines, "\n"))
 }

@@ -37,14 +37,15 @@ func newTop() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		out, ok := cmd.OutOrStdout().(*os.File)
-		if _, terminal := view.Terminal(cmd.OutOrStdout()); !ok || !terminal || os.Getenv("TERM") == "dumb" {
-			return fmt.Errorf("standard output is no terminal that could be written to like a screen: brood status %s shows the same once", args[0])
+		_, keys := view.Terminal(os.Stdin)
+		_, screen := view.Terminal(cmd.OutOrStdout())
+		if !keys || !screen || os.Getenv("TERM") == "dumb" {
+			return fmt.Errorf("it takes a terminal, for output like a screen and for keys: brood status %s shows the same once", args[0])
 		}
 		if first := t.look(); first.Err != nil {
 			return first.Err
 		}
-		return top.Run(top.New(top.Options{Every: *interval, Look: t.look, Act: t.act, Palette: view.PaletteFor(out)}), os.Stdin, out)
+		return top.Run(top.New(top.Options{Every: *interval, Look: t.look, Act: t.act, Palette: view.PaletteFor(cmd.OutOrStdout())}), os.Stdin, os.Stdout)
 	}
 	return cmd
 }

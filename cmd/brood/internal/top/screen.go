@@ -110,15 +110,14 @@ func (m Model) table(room int) []string {
 	if m.cursor >= room {
 		first = m.cursor - room + 1
 	}
-	t := view.Tabulate(rows, m.look.At, max(m.width-len(margin), 1), m.options.Palette)
-	lines := []string{"", margin + t.Head}
+	t := view.Tabulate(rows, m.look.At, max(m.width-len(margin), 1))
+	lines := []string{"", m.options.Palette.Paint(view.Bold, margin+t.Head)}
 	for i := first; i < min(len(rows), first+room); i++ {
-		line := margin + t.Rows[i]
 		if i == m.cursor && identify(&rows[i]) == m.chosen {
-			bare := view.Tabulate(rows, m.look.At, max(m.width-len(margin), 1), false).Rows[i]
-			line = inverse + marker + bare + plain
+			lines = append(lines, inverse+marker+t.Rows[i]+plain)
+		} else {
+			lines = append(lines, m.options.Palette.Paint(t.Colours[i], margin+t.Rows[i]))
 		}
-		lines = append(lines, line)
 	}
 	for len(lines) < room+2 {
 		lines = append(lines, "")

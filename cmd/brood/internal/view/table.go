@@ -78,13 +78,14 @@ func letter(s scoreboard.State) rune {
 
 // A Table is a table of children as lines.
 type Table struct {
-	Head string
-	Rows []string // as many as there are children
+	Head    string
+	Rows    []string // as many as there are children
+	Colours []Colour // of the rows
 }
 
 // Tabulate makes a table. Width is that of the terminal: what has text is cut until a line fits, and then the line; 0: nothing
 // is cut.
-func Tabulate(children []Child, now time.Time, width int, p Palette) Table {
+func Tabulate(children []Child, now time.Time, width int) Table {
 	kinds := false
 	for i := range children {
 		kinds = kinds || children[i].Kind != scoreboard.Serve
@@ -121,10 +122,10 @@ func Tabulate(children []Child, now time.Time, width int, p Palette) Table {
 		}
 		return b.String()
 	}
-	t := Table{Head: p.Paint(Bold, line(func(i int) string { return shown[i].title }))}
+	t := Table{Head: line(func(i int) string { return shown[i].title })}
 	for n := range children {
-		row := line(func(i int) string { return cells[n][i] })
-		t.Rows = append(t.Rows, p.Paint(colourOf(&children[n]), row))
+		t.Rows = append(t.Rows, line(func(i int) string { return cells[n][i] }))
+		t.Colours = append(t.Colours, colourOf(&children[n]))
 	}
 	return t
 }
