@@ -73,7 +73,7 @@ func TestLayers(t *testing.T) {
 		p.check(t)
 	}
 	for _, want := range []string{"scoreboard", "netmon", "reload", "daemon", "daemon/serve", "cmd/brood", "cmd/brood/internal/view", "cmd/brood/internal/top",
-		"cmd/brood/internal/doctor", "internal/inherit",
+		"cmd/brood/internal/doctor", "cmd/brood/internal/web", "internal/inherit",
 		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "internal/notify", "examples/echo", "examples/jobs"} {
 		if !found[want] {
 			t.Errorf("there is no package %s", want)
@@ -99,8 +99,8 @@ func (p pkg) check(t *testing.T) {
 			bad = "is in a process that may be root, and that must not carry it"
 		case p.within("cmd/brood") && d.within("daemon"):
 			bad = "looks from outside: files, signals and the control socket are its interface"
-		case p.Name != "main" && !p.within("daemon/serve") && dep == "net/http":
-			bad = "is a library; only daemon/serve has net/http"
+		case p.Name != "main" && !p.within("daemon/serve", "cmd/brood/internal/web") && dep == "net/http":
+			bad = "is a library; only daemon/serve and brood's page have net/http"
 		case p.within("cmd/brood/internal/view") && ours && !d.within("scoreboard", "internal", p.short()):
 			bad = "shows what the scoreboard tells and /proc, and no more"
 		case p.within("cmd/brood/internal/top") && ours && !d.within("cmd/brood/internal/view", "scoreboard", "internal", p.short()):

@@ -46,6 +46,7 @@ func newRoot() *cobra.Command {
 		newEvents(),
 		newWhy(),
 		newDoctor(),
+		newWeb(),
 		newReload(),
 		newUpgrade(),
 		newStop(),

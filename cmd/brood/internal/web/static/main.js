@@ -1,0 +1,55 @@
+// Keeps the page connected and gives each daemon's part what is new of it.
+
+import { Daemon } from './daemon.js';
+
+const silence = 12000; // ms without a word, of which the server says one every five seconds
+const pause = 2000; // ms between two tries
+
+const link = document.getElementById('link');
+const daemons = new Map();
+for (const el of document.querySelectorAll('.daemon')) daemons.set(el.dataset.name, new Daemon(el));
+
+let source = null;
+let heardAt = 0;
+let ahead = 0; // of this clock, the server's
+
+const now = () => Date.now() + ahead;
+
+function heard(serverTime) {
+  heardAt = Date.now();
+  ahead = serverTime - heardAt;
+  document.body.dataset.link = 'live';
+  link.textContent = 'live';
+}
+
+function lose() {
+  source.close();
+  source = null;
+  if (document.body.dataset.link !== 'lost') {
+    document.body.dataset.link = 'lost';
+    const since = heardAt ? new Date(heardAt).toLocaleTimeString() : 'the beginning';
+    link.textContent = `Not connected since ${since}: what is shown is as old as that. Trying again.`;
+  }
+  setTimeout(connect, pause);
+}
+
+function connect() {
+  heardAt ||= Date.now();
+  const opened = Date.now();
+  const s = source = new EventSource(document.body.dataset.stream);
+  s.onmessage = (e) => {
+    const m = JSON.parse(e.data);
+    heard(m.now);
+    for (const d of m.daemons) daemons.get(d.name)?.take(d, now());
+  };
+  s.addEventListener('beat', (e) => heard(Number(e.data)));
+  s.onerror = () => { if (s === source) lose(); };
+  s.opened = opened;
+}
+
+setInterval(() => {
+  if (source && Date.now() - Math.max(heardAt, source.opened) > silence) lose();
+  for (const d of daemons.values()) d.tick(now());
+}, 1000);
+
+connect();
