@@ -72,6 +72,9 @@ func webDaemon(arg string) (web.Daemon, error) {
 }
 
 func serveWeb(ctx context.Context, all []web.Daemon, listen string, hosts []string, out, errw io.Writer) error {
+	if name, _, err := net.SplitHostPort(listen); err == nil && name != "" && net.ParseIP(name) == nil {
+		hosts = append(hosts, name)
+	}
 	s, err := web.New(all, hosts...)
 	if err != nil {
 		return usageError{err}

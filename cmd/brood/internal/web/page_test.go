@@ -16,7 +16,7 @@ var unixTime = time.Unix(1700000000, 0)
 
 const hostile = "<img src=x onerror=alert(1)>\x1b[2J\u202e\x00\xff\u2028'\"`{{.}}</script>{age}${x}"
 
-// B46: what strangers have sent stays text on the page and in the stream, and control characters are seen as such.
+// What strangers have sent stays text on the page and in the stream, and control characters are seen as such.
 func TestHostileText(t *testing.T) {
 	dir := t.TempDir()
 	f := newFake(t, dir, self(t))

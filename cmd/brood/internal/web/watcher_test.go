@@ -122,7 +122,7 @@ func TestGarbage(t *testing.T) {
 }
 
 // A child that was stopped while it wrote: what it does is not known, and is shown as not known.
-func TestTorn(t *testing.T) {
+func TestTorn(t *testing.T) { // B47
 	dir := t.TempDir()
 	f := newFake(t, dir, self(t))
 	work(f.child(3, os.Getpid(), 1), 7, "half a text")

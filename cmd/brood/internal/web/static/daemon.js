@@ -2,7 +2,7 @@
 
 import { Chart } from './chart.js';
 import { Pool } from './pool.js';
-import { age, clock, make } from './text.js';
+import { age, clock, make, rows, say } from './text.js';
 
 const known = 512; // events that are kept
 const shown = 200; // of these, in the table
@@ -34,20 +34,20 @@ export class Daemon {
 
   takeHead(h) {
     this.el.dataset.condition = h.condition;
-    this.part('.state').textContent = h.state;
+    say(this.part('.state'), h.state);
     this.banner('.problem', h.problem, '');
     this.banner('.trouble', h.trouble, 'degraded: ');
     this.pool.serving(h.generation, h.rolling ?? 0);
-    this.facts = (h.facts ?? []).map((f) => ({ ...f, dd: make('dd') }));
-    this.part('.facts').replaceChildren(...this.facts.map((f) => make('div', make('dt', f.name), f.dd)));
-    for (const f of this.facts) f.dd.textContent = f.text;
+    const facts = h.facts ?? [];
+    const dds = rows(this.part('.facts'), facts.map((f) => f.name));
+    this.facts = facts.map((f, i) => ({ ...f, dd: dds[i] }));
+    for (const f of this.facts) if (!f.at) say(f.dd, f.text);
   }
 
   banner(name, text, before) {
     const p = this.part(name);
     p.hidden = !text;
-    const all = text ? before + text : '';
-    if (p.textContent !== all) p.textContent = all; // it is read aloud when it changes
+    say(p, text ? before + text : ''); // it is read aloud when it changes
   }
 
   takeEvents(fresh) {
@@ -67,7 +67,7 @@ export class Daemon {
   // tick lets time pass.
   tick(now) {
     for (const f of this.facts) {
-      if (f.at) f.dd.textContent = f.text.replace('{age}', () => age(now - f.at));
+      if (f.at) say(f.dd, f.text.replace('{age}', () => age(now - f.at)));
     }
     this.pool.tick(now, this.events);
     this.chart.draw(now);

@@ -1,6 +1,6 @@
 // The children: a tile for each, in groups of their generations, and what one of them does.
 
-import { age, clock, make } from './text.js';
+import { age, clock, make, rows, say } from './text.js';
 
 const nobody = 'Point at a child, or choose one with Tab and the arrow keys, to see what it does.';
 
@@ -9,7 +9,8 @@ export class Pool {
     this.el = el;
     this.detail = detail;
     this.generation = this.rolling = 0;
-    this.clear();
+    this.card = null; // what the detail consists of, while it is about a child
+    this.forget(); // but not what the page came with, which is true until there is something newer
     // The pointer shows a child while it is there, a click keeps it, and so does the keyboard until it goes on.
     el.addEventListener('pointerover', (e) => this.kept || this.choose(tileOf(e)));
     el.addEventListener('focusin', (e) => { if (e.target.matches(':focus-visible')) this.choose(tileOf(e)); });
@@ -23,11 +24,15 @@ export class Pool {
     el.addEventListener('keydown', (e) => this.key(e));
   }
 
-  clear() {
+  forget() {
     this.tiles = new Map(); // by slot
     this.groups = new Map(); // by generation
     this.chosen = null; // a child, as it was last
     this.kept = false;
+  }
+
+  clear() {
+    this.forget();
     this.el.replaceChildren();
   }
 
@@ -129,39 +134,49 @@ export class Pool {
     this.now = now;
     this.events = events;
     if (!this.chosen) {
-      if (this.detail.childElementCount !== 1) this.detail.replaceChildren(make('p', nobody));
+      if (this.card) this.detail.replaceChildren(make('p', nobody));
+      this.card = null;
       return;
     }
     const there = this.tiles.get(this.chosen.slot)?.child;
     const here = there?.pid === this.chosen.pid && there.born === this.chosen.born;
     if (here) this.chosen = there;
     const c = this.chosen;
-    const rows = here ? describe(c, now) : [['state', 'it has ended']];
-    const own = events.filter((e) => e.slot >= 0 && e.pid === c.pid && e.t >= c.born - 1000);
-    this.detail.replaceChildren(
-      make('h3', `Child ${c.pid || '(no process yet)'}, slot ${c.slot}, generation ${c.generation}`),
-      make('dl', ...rows.map(([k, v]) => make('div', make('dt', k), make('dd', v)))),
-      make('ol', ...own.slice(-8).map((e) => make('li', `${clock(e.t)} ${e.kind}${e.text ? `: ${e.text}` : ''}`))),
-    );
+    if (!this.card) {
+      this.card = { h3: make('h3'), dl: make('dl'), ol: make('ol') };
+      this.detail.replaceChildren(this.card.h3, this.card.dl, this.card.ol);
+    }
+    const { h3, dl, ol } = this.card;
+    say(h3, `Child ${c.pid || '(no process yet)'}, slot ${c.slot}, generation ${c.generation}`);
+    const said = here ? describe(c, now) : [['state', 'it has ended']];
+    rows(dl, said.map(([k]) => k)).forEach((dd, i) => say(dd, said[i][1]));
+    const own = events.filter((e) => e.slot >= 0 && e.pid === c.pid && e.t >= c.born - 1000).slice(-8)
+      .map((e) => `${clock(e.t)} ${e.kind}${e.text ? `: ${e.text}` : ''}`);
+    while (ol.children.length > own.length) ol.lastChild.remove();
+    own.forEach((text, i) => say(ol.children[i] ?? ol.appendChild(make('li')), text));
   }
 }
 
 // describe is what there is to say of a child.
 function describe(c, now) {
-  const rows = [['state', `${c.ended ? 'its process has ended; the board says: ' : ''}${c.letter} ${c.state}, for ${age(now - c.since)}`]];
-  if (c.torn) rows.push(['job', 'unknown: stopped while writing']);
+  const said = [['state', `${c.ended ? 'its process has ended; the board says: ' : ''}${c.letter} ${c.state}, for ${age(now - c.since)}`]];
+  if (c.torn) said.push(['job', 'unknown: stopped while writing']);
   if (c.job) {
-    rows.push(['job', `${c.job}, for ${age(now - c.started)}${c.running > 1 ? `, and ${c.running - 1} more` : ''}`]);
-    rows.push(['what', c.text || '-'], ['client', c.client || '-']);
-    if (c.deadline) rows.push(['time left', c.deadline > now ? age(c.deadline - now) : 'it is over']);
-    if (c.revoked) rows.push(['revoked', `job ${c.revoked}`]);
+    said.push(['job', `${c.job}, for ${age(now - c.started)}${c.running > 1 ? `, and ${c.running - 1} more` : ''}`]);
+    said.push(['what', c.text || '-'], ['client', c.client || '-']);
+    if (c.deadline) said.push(['time left', c.deadline > now ? age(c.deadline - now) : 'it is over']);
+    if (c.revoked) said.push(['revoked', `job ${c.revoked}`]);
   }
-  rows.push(['kind', c.kind], ['done', c.done], ['born', `${age(now - c.born)} ago: ${c.cause}`]);
-  if (c.memory) rows.push(['memory', `${c.memory} MiB resident`]);
-  return rows;
+  said.push(['kind', c.kind], ['done', c.done], ['born', `${age(now - c.born)} ago: ${c.cause}`]);
+  if (c.memory) said.push(['memory', `${c.memory} MiB resident`]);
+  return said;
 }
 
-const tileOf = (e) => e.target.closest('.tile') ?? undefined;
+// tileOf finds the tile that an event is about. Those that the page came with are only a picture.
+function tileOf(e) {
+  const tile = e.target.closest('.tile');
+  return tile?.child ? tile : undefined;
+}
 
 // place makes el the child of parent at an index.
 function place(parent, el, i) {

@@ -21,3 +21,15 @@ export function clock(ms) {
   const t = new Date(ms);
   return [t.getHours(), t.getMinutes(), t.getSeconds()].map((n) => String(n).padStart(2, '0')).join(':');
 }
+
+// say puts a text into an element, unless it is there: what somebody has selected stays selected.
+export function say(el, text) {
+  if (el.textContent !== String(text)) el.textContent = text;
+}
+
+// rows makes a list of descriptions have these names, and returns where the descriptions go.
+export function rows(dl, names) {
+  const old = [...dl.querySelectorAll('dt')].map((dt) => dt.textContent);
+  if (old.join('\n') !== names.join('\n')) dl.replaceChildren(...names.map((n) => make('div', make('dt', n), make('dd'))));
+  return [...dl.querySelectorAll('dd')];
+}
