@@ -243,6 +243,10 @@ func TestHostileText(t *testing.T) {
 	if made != 0 || title != "hostile" {
 		t.Errorf("%d elements were made of texts, and the title is %q", made, title)
 	}
+	// The longest one, without a blank at which it could be broken, is shown while it is looked whether all fits.
+	_, err = Eval[bool](p, `[...document.querySelectorAll('.pool .tile')].find((t) => t.child.text?.includes('WWWW')).click(), true`)
+	must(t, err)
+	must(t, p.Await(`document.querySelector('.detail').innerText.includes('WWWW')`))
 	readable(t, p)
 	silent(t, p)
 }
