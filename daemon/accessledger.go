@@ -107,6 +107,13 @@ func (g *ledger) finished() {
 	}
 }
 
+// isRead reports whether everything has been read, so that nobody but the child's process has the ledger.
+func (g *ledger) isRead() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.read
+}
+
 // bury notes that the child has ended. Somebody whom it has given the pipe to may hold it for ever; he is not waited for.
 func (g *ledger) bury(d death) {
 	g.mu.Lock()

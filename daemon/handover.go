@@ -98,6 +98,7 @@ type handedChild struct {
 	Ready   bool     `json:"ready,omitempty"`
 	Failed  string   `json:"failed,omitempty"` // what it has said and printed, if it is not ready
 	Tail    []string `json:"tail,omitempty"`
+	Ledger  *ledger  `json:"ledger,omitempty"` // if it has no output for the access log any more
 }
 
 type handedOutput struct {

@@ -137,10 +137,12 @@ func (p *pool) kill(m *member, why string) {
 	}
 	m.end, m.revoked, m.waiting, m.expires = why, nil, nil, never
 	p.setPhase(m, scoreboard.PhaseKilling, never)
-	p.status.Killed++
-	p.logSome(m.failed == "" || p.mayLog(), slog.LevelWarn, m, "killing child", attrs...)
 	if m.pid != 0 {
+		p.status.Killed++
+		p.logSome(m.failed == "" || p.mayLog(), slog.LevelWarn, m, "killing child", attrs...)
 		p.do(actKill{m.who})
+	} else {
+		p.logSome(true, slog.LevelInfo, m, "start of child called off", attrs...) // it ends as soon as it is born
 	}
 	if r := p.roll; r != nil && r.stage == rollSoak && r.generation == m.generation && !served && p.stopping == stopNot {
 		p.rollFailed(m, "", fmt.Errorf("child %s", why))

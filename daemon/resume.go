@@ -109,6 +109,12 @@ func (l *loop) resume() error {
 			go o.read(l.Parent)
 		}
 	}
+	for _, c := range h.Children {
+		if proc := l.processes[c.Slot]; proc.ledger == nil {
+			proc.ledger = l.openLedger(c.origin, c.Ledger)
+			proc.ledger.finished()
+		}
+	}
 	for _, proc := range l.processes {
 		proc.attend(l.Parent)
 		if len(proc.unsent) > 0 {

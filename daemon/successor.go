@@ -248,6 +248,9 @@ func (l *loop) handover() *handover {
 			c.Leaf = proc.leaf.Path()
 		}
 		c.Ready, c.Failed, c.Tail = proc.words.tell()
+		if proc.ledger.isRead() {
+			c.Ledger = proc.ledger
+		}
 		h.use(proc.proto)
 		h.Children = append(h.Children, c)
 	}

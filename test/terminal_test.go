@@ -88,7 +88,7 @@ func TestProgress(t *testing.T) {
 	s := openSite(t)
 	d := mustServe(t, s, "jobs", "-prefork", "2", "-soak", "1s")
 	out, err := onTerminal(t, s, 80, nil, "reload", d.run)
-	if err != nil || !regexp.MustCompile(`\r\x1b\[Kreloading: generation 2, [012] of 2 new.* \(\ds\)\r\x1b\[K`).MatchString(out) ||
+	if err != nil || !regexp.MustCompile(`\r\x1b\[Kreload: generation 2: its first child is on probation \(\ds\)\r\x1b\[K`).MatchString(out) ||
 		!strings.HasSuffix(out, "\r\x1b[Kreloaded\r\n") {
 		t.Errorf("%v: %q", err, out)
 	}
@@ -114,7 +114,7 @@ func TestProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err = onTerminal(t, s, 80, nil, "stop", d.run)
-	if err != nil || !strings.Contains(out, "\x1b[Kstopping: 1 child left, 1 draining (") || !strings.Contains(out, "\r\x1b[Kstopped: process ") {
+	if err != nil || !strings.Contains(out, "\x1b[Kstop: stopping: 1 child is left (") || !strings.Contains(out, "\r\x1b[Kstopped: process ") {
 		t.Errorf("%v: %q", err, out)
 	}
 }
