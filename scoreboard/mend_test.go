@@ -74,7 +74,8 @@ func TestSurviveOnlyCuts(t *testing.T) {
 					t.Errorf("%s: hidden", name)
 				}
 			}()
-			defer s.survive(false)
+			done := false
+			defer s.survive(&done, false)
 			f()
 		}()
 	}

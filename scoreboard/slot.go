@@ -50,14 +50,28 @@ func Attach(fd, slot int) (*Slot, error) {
 // multiples of eight, so the access is atomic on every Linux port of Go.
 func (s *Slot) word(off int) *atomic.Uint64 { return s.at(offset(s.slot) + off) }
 
+// put stores a word without a barrier, which is half of what an atomic store costs. It is for a word that is stored before another
+// one: that atomic store brings it with it.
+func (s *Slot) put(off int, v uint64) {
+	p := s.word(off)
+	if unsafe.Sizeof(uintptr(0)) < 8 { // it would be two stores
+		p.Store(v)
+		return
+	}
+	*(*uint64)(unsafe.Pointer(p)) = v
+}
+
 func (s *Slot) at(off int) *atomic.Uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer(&s.mem[off]))
 }
 
-// survive is deferred by whatever touches the mapping. Where the file does not reach any more the kernel sends SIGBUS, which ends
-// a process unless the goroutine has asked for a panic instead.
-func (s *Slot) survive(before bool) {
+// survive is deferred by whatever touches the mapping, and done is set when it has. Where the file does not reach any more the
+// kernel sends SIGBUS, which ends a process unless the goroutine has asked for a panic instead.
+func (s *Slot) survive(done *bool, before bool) {
 	debug.SetPanicOnFault(before)
+	if *done {
+		return
+	}
 	if r := recover(); r != nil {
 		fault, ok := r.(interface{ Addr() uintptr })
 		begin := uintptr(unsafe.Pointer(&s.mem[0]))
@@ -69,15 +83,20 @@ func (s *Slot) survive(before bool) {
 
 // SetState says what the child is doing, since now.
 func (s *Slot) SetState(st State, now time.Time) {
-	defer s.survive(debug.SetPanicOnFault(true))
-	s.word(sSince).Store(uint64(now.UnixNano()))
+	done := false
+	defer s.survive(&done, debug.SetPanicOnFault(true))
+	s.put(sSince, uint64(now.UnixNano()))
 	s.word(sState).Store(uint64(st))
+	done = true
 }
 
 // Blank reports whether what the child says has been lost: somebody has cut the file short, and it has been mended since.
 func (s *Slot) Blank() bool {
-	defer s.survive(debug.SetPanicOnFault(true))
-	return s.word(sState).Load() == 0
+	done := false
+	defer s.survive(&done, debug.SetPanicOnFault(true))
+	blank := s.word(sState).Load() == 0
+	done = true
+	return blank
 }
 
 // SetRunning says how many jobs run, and the serial of the oldest of them, 0 if none does.
@@ -85,27 +104,36 @@ func (s *Slot) Blank() bool {
 // A child that has stored a serial other than the revoked one and then finds no revocation can go on: the parent
 // writes the revocation first and reads the serial after, so one of the two sees the other.
 func (s *Slot) SetRunning(oldest uint64, n int) {
-	defer s.survive(debug.SetPanicOnFault(true))
-	s.word(sRunning).Store(uint64(n))
+	done := false
+	defer s.survive(&done, debug.SetPanicOnFault(true))
+	s.put(sRunning, uint64(n))
 	s.word(sSerial).Store(oldest)
+	done = true
 }
 
 // Done counts a job that has ended.
 func (s *Slot) Done() {
-	defer s.survive(debug.SetPanicOnFault(true))
+	done := false
+	defer s.survive(&done, debug.SetPanicOnFault(true))
 	s.word(sDone).Add(1)
+	done = true
 }
 
 // Skip counts a client that had left before it was accepted.
 func (s *Slot) Skip() {
-	defer s.survive(debug.SetPanicOnFault(true))
+	done := false
+	defer s.survive(&done, debug.SetPanicOnFault(true))
 	s.word(sSkipped).Add(1)
+	done = true
 }
 
 // Revoked returns the serial of the job whose client has left, 0: none.
 func (s *Slot) Revoked() uint64 {
-	defer s.survive(debug.SetPanicOnFault(true))
-	return s.word(sRevoked).Load()
+	done := false
+	defer s.survive(&done, debug.SetPanicOnFault(true))
+	serial := s.word(sRevoked).Load()
+	done = true
+	return serial
 }
 
 // A Record describes the job that a child works on.
@@ -133,13 +161,15 @@ func (s *Slot) Show(r Record) {
 		putText(rec[sClient-sJob:sClient-sJob+clientLen], r.Client)
 		putText(rec[sText-sJob:], r.Text)
 	}
-	defer s.survive(debug.SetPanicOnFault(true))
+	done := false
+	defer s.survive(&done, debug.SetPanicOnFault(true))
 	seq := s.word(sSeq)
 	seq.Store(seq.Load() | 1)
 	for off := 0; off < len(rec); off += 8 {
 		s.word(sJob + off).Store(order.Uint64(rec[off:]))
 	}
 	seq.Add(1)
+	done = true
 }
 
 // Attention reports whether a child that has just said that it is busy is to ring.
@@ -148,10 +178,13 @@ func (s *Slot) Show(r Record) {
 //
 // If the file has been cut short it is to ring: the parent mends it when it wakes.
 func (s *Slot) Attention() (ring bool) {
-	defer s.survive(debug.SetPanicOnFault(true))
+	done := false
+	defer s.survive(&done, debug.SetPanicOnFault(true))
 	ring = true // what is returned after a fault
 	v := s.at(hAttention).Load()
-	return v&attentionBusy != 0 || !s.spare(int(uint32(v)))
+	ring = v&attentionBusy != 0 || !s.spare(int(uint32(v)))
+	done = true
+	return ring
 }
 
 // spare reports whether at least n children could take work now or soon: idle or starting, and not asked to leave.
