@@ -68,7 +68,8 @@ func (f AccessFormat) append(b []byte, a *accessed) []byte {
 	b = append(b, " ["...)
 	b = a.Start.UTC().AppendFormat(b, clfTime)
 	b = appendQuoted(append(b, "] "...), orNone(a.visit.Line))
-	b = fmt.Appendf(b, " %03d ", a.status())
+	status := a.status() // three digits at most
+	b = append(b, ' ', byte('0'+status/100), byte('0'+status/10%10), byte('0'+status%10), ' ')
 	if a.Bytes > 0 {
 		b = strconv.AppendInt(b, a.Bytes, 10)
 	} else {
@@ -77,8 +78,10 @@ func (f AccessFormat) append(b []byte, a *accessed) []byte {
 	if f == AccessCombined {
 		b = appendQuoted(append(b, ' '), orNone(a.Referer))
 		b = appendQuoted(append(b, ' '), orNone(a.Agent))
-		b = fmt.Appendf(b, " pid=%d slot=%d generation=%d job=%d us=%d end=", a.from.PID, a.from.Slot, a.from.Generation, a.Job, a.Took.Microseconds())
-		b = appendQuoted(b, string(a.End))
+		b = a.from.append(b)
+		b = strconv.AppendUint(append(b, " job="...), a.Job, 10)
+		b = strconv.AppendInt(append(b, " us="...), a.Took.Microseconds(), 10)
+		b = appendQuoted(append(b, " end="...), string(a.End))
 		if a.exit != "" {
 			b = appendQuoted(append(b, " exit="...), a.exit)
 		}
@@ -101,14 +104,22 @@ func appendJSONLine(b []byte, a *accessed) []byte {
 	b = append(b, `{"time":"`...)
 	b = a.Start.UTC().AppendFormat(b, jsonTime)
 	b = append(b, '"')
-	for _, t := range []struct{ name, value string }{
+	for _, t := range [...]struct{ name, value string }{
 		{"client", a.Client}, {"user", a.User}, {"request", a.visit.Line}, {"referer", a.Referer}, {"user_agent", a.Agent},
 	} {
 		b = appendMember(b, t.name, t.value)
 	}
-	b = fmt.Appendf(b, `,"status":%d,"bytes":%d,"us":%d,"pid":%d,"slot":%d,"generation":%d,"job":%d`, a.Status, a.Bytes, a.Took.Microseconds(),
-		a.from.PID, a.from.Slot, a.from.Generation, a.Job)
-	for _, t := range []struct{ name, value string }{{"end", string(a.End)}, {"exit", a.exit}, {"cause", a.cause}} {
+	for _, n := range [...]struct {
+		name  string
+		value int64
+	}{
+		{"status", int64(a.Status)}, {"bytes", a.Bytes}, {"us", a.Took.Microseconds()}, {"pid", int64(a.from.PID)}, {"slot", int64(a.from.Slot)},
+		{"generation", int64(a.from.Generation)}, {"job", int64(a.Job)},
+	} {
+		b = append(append(append(b, `,"`...), n.name...), `":`...)
+		b = strconv.AppendInt(b, n.value, 10)
+	}
+	for _, t := range [...]struct{ name, value string }{{"end", string(a.End)}, {"exit", a.exit}, {"cause", a.cause}} {
 		b = appendMember(b, t.name, t.value)
 	}
 	return append(b, '}', '\n')
@@ -132,11 +143,15 @@ func (f AccessFormat) ownLine(from origin, line []byte, now time.Time) []byte {
 		return append(appendJSON(b, string(line)), '}', '\n')
 	}
 	b := now.UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z")
-	b = append(b, " pid="...)
-	b = strconv.AppendInt(b, int64(from.PID), 10)
-	b = strconv.AppendInt(append(b, " slot="...), int64(from.Slot), 10)
-	b = strconv.AppendUint(append(b, " generation="...), from.Generation, 10)
+	b = from.append(b)
 	return append(logs.AppendEscape(append(b, ' '), line), '\n')
+}
+
+// append appends who it is, as words.
+func (o origin) append(b []byte) []byte {
+	b = strconv.AppendInt(append(b, " pid="...), int64(o.PID), 10)
+	b = strconv.AppendInt(append(b, " slot="...), int64(o.Slot), 10)
+	return strconv.AppendUint(append(b, " generation="...), o.Generation, 10)
 }
 
 func orNone(s string) string {

@@ -13,6 +13,7 @@ import (
 type ledger struct {
 	p    *Parent
 	from origin
+	line []byte // scratch of take
 
 	mu     sync.Mutex
 	Open   map[uint64]*visit `json:"open,omitempty"` // by number
@@ -63,7 +64,7 @@ func (p *Parent) openLedger(from origin, handed *ledger) *ledger {
 	return g
 }
 
-// take takes a record. What makes no sense is left alone: it can be about that very child only.
+// take takes a record, from the one goroutine that reads them. What makes no sense is left alone: it can be about that very child only.
 func (g *ledger) take(line []byte) {
 	number, begin, end, err := parseRecord(line)
 	if err != nil {
@@ -72,7 +73,8 @@ func (g *ledger) take(line []byte) {
 	before := g.note(number, begin, end)
 	if before != nil && end != nil && end.End != endNothing && g.p.access != nil {
 		// Without the lock: it may wait for a slow disk, which the loop, who may want the ledger, must not.
-		g.p.access.Write(g.p.cfg.AccessFormat.append(nil, &accessed{visit: *before, outcome: *end, from: g.from}))
+		g.line = g.p.cfg.AccessFormat.append(g.line[:0], &accessed{visit: *before, outcome: *end, from: g.from})
+		g.p.access.Write(g.line)
 	}
 }
 
