@@ -17,7 +17,7 @@ func TestTally(t *testing.T) {
 	}{
 		"nothing": {func(w http.ResponseWriter) {}, 0, 0},
 		"text":    {func(w http.ResponseWriter) { io.WriteString(w, "hello") }, 200, 5},
-		"error":   {func(w http.ResponseWriter) { http.Error(w, "no", 503) }, 503, 3},
+		"error":   {func(w http.ResponseWriter) { http.Error(w, "no", http.StatusServiceUnavailable) }, 503, 3},
 		"hints": {func(w http.ResponseWriter) {
 			w.WriteHeader(http.StatusEarlyHints)
 			w.WriteHeader(http.StatusTeapot)
