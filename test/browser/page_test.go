@@ -172,8 +172,18 @@ func TestTrouble(t *testing.T) {
 	readable(t, p)
 	silent(t, p)
 
+	// A server that says nothing any more is noticed from its silence, one that has gone at once.
+	lost := []string{`document.body.dataset.link === 'lost'`, `document.getElementById('link').innerText.startsWith('Not connected')`}
+	must(t, w.cmd.Process.Signal(syscall.SIGSTOP))
+	must(t, p.Await(lost...))
+	must(t, w.cmd.Process.Signal(syscall.SIGCONT))
+	must(t, p.Await(`document.body.dataset.link === 'live'`))
 	must(t, w.End())
-	must(t, p.Await(`document.body.dataset.link === 'lost'`, `document.getElementById('link').innerText.startsWith('Not connected')`))
+	begun := time.Now()
+	must(t, p.Await(lost...))
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("the end of the connection was noticed after %s", took)
+	}
 	readable(t, p)
 	address, err := url.Parse(w.URL)
 	must(t, err)
