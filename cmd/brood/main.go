@@ -9,6 +9,7 @@
 //	brood why     DIR|NAME|PID PID|SLOT
 //	                              the story of one child: why it was born, what happened to it, why it ended
 //	brood doctor  [DIR|NAME|PID]  what is wrong around a daemon, or on this system, and what to do about it
+//	brood web     DIR|NAME|PID... a page that shows daemons live, with metrics for Prometheus and health checks
 //	brood reload  DIR|NAME|PID    start a new generation of children, wait until it has proved itself
 //	brood upgrade DIR|NAME|PID    replace the parent's own program in its place, wait until the new one has taken over
 //	brood stop    DIR|NAME|PID    finish the running jobs and stop, wait until the daemon is gone
