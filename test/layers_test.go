@@ -45,7 +45,7 @@ var allowed = map[string][]string{
 }
 
 // ofTheCommand are the modules that only cmd/brood uses.
-var ofTheCommand = []string{"github.com/spf13/", "charm.land/", "github.com/charmbracelet/"}
+var ofTheCommand = []string{"github.com/spf13/", "charm.land/", "github.com/charmbracelet/", "github.com/prometheus/"}
 
 // An arrow between packages may only point down: the foundation, then daemon, then daemon/serve and cmd/brood, then the
 // examples. And a process that may be root does not carry code that reads what strangers send.

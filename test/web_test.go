@@ -3,11 +3,15 @@ package test
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -85,6 +89,7 @@ func TestWeb(t *testing.T) {
 			t.Errorf("%s: %d %v\n%s", path, code, err, text)
 		}
 	}
+	sameShape(t, d, url)
 	if err := kill(d.pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +104,28 @@ func TestWeb(t *testing.T) {
 	healthy(t, url, 503, "is dead")
 	if code, text, err := fetch(url + "/metrics"); err != nil || code != 200 || !strings.Contains(text, `brood_up{daemon="d"} 0`) {
 		t.Errorf("%d %v\n%s", code, err, text)
+	}
+}
+
+// sameShape wants /status.json to have what brood status --json has.
+func sameShape(t *testing.T, d *server, url string) {
+	t.Helper()
+	out, err := d.site.command("brood", "status", "--json", d.run).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, err := fetch(url + "/status.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var one map[string]any
+	var all map[string]map[string]any
+	if err := errors.Join(json.Unmarshal(out, &one), json.Unmarshal([]byte(text), &all)); err != nil {
+		t.Fatal(err)
+	}
+	want, got := slices.Sorted(maps.Keys(one)), slices.Sorted(maps.Keys(all["d"]))
+	if len(want) < 5 || !slices.Equal(want, got) {
+		t.Errorf("/status.json has %v, brood status --json has %v", got, want)
 	}
 }
 

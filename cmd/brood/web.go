@@ -36,6 +36,9 @@ func newWeb() *cobra.Command {
 			}
 			return nil
 		},
+		ValidArgsFunction: func(cmd *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return completeDaemon(cmd, nil, typed) // any number of them
+		},
 	}
 	listen := cmd.Flags().String("listen", "127.0.0.1:9180", "`ADDRESS` to listen on")
 	hosts := cmd.Flags().StringArray("host", nil, "answer requests for this `NAME`, too, that a proxy passes on; may be repeated")

@@ -12,8 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/logs"
-	"github.com/brooddaemon/brood/scoreboard"
 )
 
 //go:embed static
@@ -124,22 +124,22 @@ func answer(w http.ResponseWriter, status int, kind string, body []byte) {
 	w.Write(body)
 }
 
-// A status is what brood status --json prints.
-type status struct {
-	Running bool   `json:"running"`
-	Problem string `json:"problem,omitzero"`
-	*scoreboard.Snapshot
+// unknown is what there is to say of a daemon whose board cannot be read.
+type unknown struct {
+	Running bool   `json:"running"` // false
+	Problem string `json:"problem"`
 }
 
-// status answers with the boards, by the names of the daemons.
+// status answers with what brood status --json prints, by the names of the daemons.
 func (s *Server) status(w http.ResponseWriter, which []*watcher) {
-	s.refresh(fresh)
-	s.mu.Lock()
-	all := map[string]status{}
+	all := map[string]any{}
 	for _, d := range which {
-		all[d.name] = status{d.running(), d.problem, d.board}
+		if seen, err := view.Look(d.path); err != nil {
+			all[d.name] = unknown{Problem: err.Error()}
+		} else {
+			all[d.name] = seen
+		}
 	}
-	s.mu.Unlock() // a snapshot is not changed any more
 	b, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
 		http.Error(w, logs.Escape(err.Error()), http.StatusInternalServerError)

@@ -61,7 +61,7 @@ var (
 
 // The values of labels.
 var (
-	states      = []string{"starting", "serving", "reloading", "upgrading", "degraded", "stopping"}
+	states      = []string{"starting", "serving", "reloading", "upgrading", "draining", "drained", "degraded", "stopping"}
 	childStates = []scoreboard.State{scoreboard.Starting, scoreboard.Idle, scoreboard.Reading, scoreboard.Working, scoreboard.Cancelling,
 		scoreboard.Paused, scoreboard.Draining, 0} // the last is "unknown"
 	childKinds  = []scoreboard.Kind{scoreboard.Serve, scoreboard.Dequeue}

@@ -249,7 +249,7 @@ func TestServes(t *testing.T) {
 	dir := t.TempDir()
 	f := newFake(t, dir, self(t))
 	w := watch(t, dir)
-	for state, ok := range map[string]bool{"starting": false, "serving": true, "reloading": true, "upgrading": true, "stopping": false, "degraded": false, "\x1b": false} {
+	for state, ok := range map[string]bool{"starting": false, "serving": true, "reloading": true, "upgrading": true, "draining": false, "drained": false, "stopping": false, "degraded": false, "\x1b": false} {
 		f.status(scoreboard.Status{State: state, Want: 2, Trouble: "does not come up\nmore"})
 		w.look(time.Now(), 1)
 		if why := w.serves(); (why == "") != ok || strings.ContainsAny(why, "\x1b\n") {
