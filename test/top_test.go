@@ -193,12 +193,26 @@ func TestTop(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Nobody is asked for anything.
+	// The parent, if it can, has said why.
+	v.shows(fmt.Sprintf(`drain +slot=\d pid=%d gen=1  operator uid=%d`, idle, os.Getuid()))
+
+	// If it cannot, nobody waits for it: the child is told by a signal.
 	v.press("/\x1b")
 	if err := kill(d.pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	v.shows(fmt.Sprintf("the parent, process %d, is stopped", d.pid), "pool: 3 idle")
+	last := mustPick(t, d, "state=idle")
+	v.press(fmt.Sprintf("/%d\rdy", last))
+	v.shows(fmt.Sprintf(`drain child %d, slot \d: done`, last))
+	if err := eventually(patience, func() error {
+		if p, err := lookAt(last); err == nil && p.state != 'Z' { // nobody takes note of its end
+			return fmt.Errorf("%v is still there", p)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	if err := kill(d.pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,15 +19,45 @@ import (
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
-// act drains or kills a child, by a signal, if it is still that very one.
+// answerTime is how long the parent may take to say that it drains a child before the child is told by a signal.
+const answerTime = time.Second
+
+// act drains or kills a child if it is still that very one. The parent is asked to drain it, which then has its reason in log and
+// events; one that does not answer is done without, and a kill is none of its business.
+func (t target) act(a top.Action, c scoreboard.Child) error {
+	if a == top.Kill {
+		return t.signal(unix.SIGKILL, c)
+	}
+	if err := t.holds(c); err != nil {
+		return err
+	}
+	r := control.Request{Verb: control.VerbDrain, PID: c.PID, Begin: true}
+	reply, err := t.call(r, time.Now().Add(answerTime), io.Discard)
+	if err != nil && reply.Error == "" {
+		return t.signal(unix.SIGTERM, c)
+	}
+	return err
+}
+
+// holds returns nil if the scoreboard still shows that very child.
+func (t target) holds(c scoreboard.Child) error {
+	s, err := scoreboard.Read(t.board())
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(s.Children, func(now scoreboard.Child) bool {
+		return now.Slot == c.Slot && now.PID == c.PID && now.Born.Equal(c.Born)
+	}) {
+		return fmt.Errorf("process %d is not in slot %d any more", c.PID, c.Slot)
+	}
+	return nil
+}
+
+// signal sends a signal to a child if it is still that very one.
 //
 // The scoreboard is not to be believed: each child may write to all of it, and could so have an operator who is root kill
 // whom it likes. Only a process that has this very file mapped is a child of this daemon.
-func (t target) act(a top.Action, c scoreboard.Child) error {
-	sig := unix.SIGTERM
-	if a == top.Kill {
-		sig = unix.SIGKILL
-	}
+func (t target) signal(sig unix.Signal, c scoreboard.Child) error {
 	// Opened before anything is looked at: from here on the descriptor means this process and no other.
 	pidfd, err := unix.PidfdOpen(c.PID, 0)
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
@@ -35,14 +67,8 @@ func (t target) act(a top.Action, c scoreboard.Child) error {
 		return os.NewSyscallError("pidfd_open", err)
 	}
 	defer unix.Close(pidfd)
-	s, err := scoreboard.Read(t.board())
-	if err != nil {
+	if err := t.holds(c); err != nil {
 		return err
-	}
-	if !slices.ContainsFunc(s.Children, func(now scoreboard.Child) bool {
-		return now.Slot == c.Slot && now.PID == c.PID && now.Born.Equal(c.Born)
-	}) {
-		return fmt.Errorf("process %d is not in slot %d any more", c.PID, c.Slot)
 	}
 	switch mapped, err := hasMapped(c.PID, t.board()); {
 	case errors.Is(err, fs.ErrPermission):

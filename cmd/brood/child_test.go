@@ -47,8 +47,8 @@ func TestActOnStranger(t *testing.T) {
 		{"a stranger", func(*scoreboard.Child) {}, "is no child of this daemon"},
 		{"one born before it", func(c *scoreboard.Child) { c.Born = c.Born.Add(-time.Minute) }, "is not in slot 2 any more"},
 		{"one of another slot", func(c *scoreboard.Child) { c.Slot = 1 }, "is not in slot 1 any more"},
-		{"one that has not begun", func(c *scoreboard.Child) { c.PID = 0 }, "process 0 has ended"},
-		{"one that is gone", func(c *scoreboard.Child) { c.PID = 1<<22 - 1 }, "has ended"},
+		{"one that has not begun", func(c *scoreboard.Child) { c.PID = 0 }, "process 0 "},
+		{"one that is gone", func(c *scoreboard.Child) { c.PID = 1<<22 - 1 }, "process 4194303 "},
 	} {
 		about := child
 		c.change(&about)

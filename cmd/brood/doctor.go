@@ -35,6 +35,7 @@ func newDoctor() *cobra.Command {
 			}
 			return oneDaemon(cmd, args)
 		},
+		ValidArgsFunction: completeDaemon,
 	}
 	asJSON := jsonFlag(cmd, "print JSON")
 	listen := cmd.Flags().StringArray("listen", nil, "an `address` to look who listens on it, beside the daemon's; repeat for more")

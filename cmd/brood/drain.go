@@ -24,6 +24,8 @@ func newDrain() *cobra.Command {
 			"-drain-timeout are told to end, and killed.",
 		Example: "  brood drain jobs 4720\n  brood drain jobs && brood scale jobs 3",
 		Args:    daemonAnd("the process id or the slot of a child", true),
+
+		ValidArgsFunction: completeChild,
 	}
 	timeout := timeoutFlag(cmd, 6*time.Minute)
 	wait := cmd.Flags().Bool("wait", true, "wait until they are gone; --wait=false: until they have been told")

@@ -30,6 +30,12 @@ func newLogLevel() *cobra.Command {
 		}
 		return nil
 	}
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) == 1 {
+			return control.Levels, cobra.ShellCompDirectiveNoFileComp
+		}
+		return completeDaemon(cmd, args, typed)
+	}
 	timeout := timeoutFlag(cmd, 10*time.Second)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		t, err := find(args[0])
