@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/brooddaemon/brood/internal/control"
+	"github.com/brooddaemon/brood/internal/pidfile"
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
@@ -88,9 +89,15 @@ func daemons() []cobra.Completion {
 		if !ok || control.CheckName(name) != nil {
 			continue
 		}
-		if s, err := scoreboard.Read(filepath.Join(base, e.Name(), control.BoardName)); err == nil {
-			all = append(all, cobra.CompletionWithDesc(name, fmt.Sprintf("%d children", len(s.Children))))
+		s, err := scoreboard.Read(filepath.Join(base, e.Name(), control.BoardName))
+		if err != nil {
+			continue
 		}
+		about := "not running" // but brood status tells what it has left
+		if (pidfile.Identity{PID: s.PID, Start: s.Start, BootID: s.BootID}).Alive() {
+			about = fmt.Sprintf("%d children", len(s.Children))
+		}
+		all = append(all, cobra.CompletionWithDesc(name, about))
 	}
 	return all
 }
