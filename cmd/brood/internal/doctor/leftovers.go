@@ -104,8 +104,8 @@ func (s System) lives(id pidfile.Identity) bool {
 	if err != nil {
 		return false
 	}
-	// The name, in parentheses, may hold anything.
+	// The name, in parentheses, may hold anything. What follows begins with field 3, the state; field 22 is the start (proc(5)).
 	rest := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-	const start, state = 22 - 3, 3 - 3
-	return len(rest) > start && rest[start] == strconv.FormatUint(id.Start, 10) && rest[state] != "X"
+	const start = 22 - 3
+	return len(rest) > start && rest[start] == strconv.FormatUint(id.Start, 10) && rest[0] != "Z" && rest[0] != "X"
 }
