@@ -18,7 +18,7 @@ func newCompletion() *cobra.Command {
 		Use:   "completion bash|zsh|fish",
 		Short: "a script that has a shell complete commands, flags and the names of daemons",
 		Long: "Completion prints a script. The shell that reads it completes commands, flags, the names of the daemons whose run\n" +
-			"directories you can see, and for brood why and brood drain the children of one. Where each shell looks for such scripts its manual says.",
+			"directories you can see, and for brood why the children of one. Where each shell looks for such scripts its manual says.",
 		Example: "  source <(brood completion bash)\n  brood completion zsh > \"${fpath[1]}/_brood\"\n" +
 			"  brood completion fish > ~/.config/fish/completions/brood.fish",
 		ValidArgs:             []string{"bash", "zsh", "fish"},

@@ -29,8 +29,6 @@ func newDoctor() *cobra.Command {
 			"unit file fits. Without a daemon it looks at the system. It exits with 1 if something is wrong, warnings aside.\n" +
 			"What a program sets for itself is not seen: the flags and the environment count, and the defaults.",
 		Example: "  brood doctor jobs\n  brood doctor --listen :8080\n  brood doctor --unit jobd.service jobs",
-
-		ValidArgsFunction: completeDaemon,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil

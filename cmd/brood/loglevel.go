@@ -21,12 +21,6 @@ func newLogLevel() *cobra.Command {
 			"that is set. What children print is in the log at any level, and brood events does not depend on it.",
 		Example: "  brood log-level jobs debug\n  brood log-level jobs",
 	}
-	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if len(args) == 1 {
-			return control.Levels, cobra.ShellCompDirectiveNoFileComp
-		}
-		return completeDaemon(cmd, args, typed)
-	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if err := daemonAnd("a level", true)(cmd, args); err != nil {
 			return err
