@@ -66,7 +66,7 @@ func TestStopWhileUpgrading(t *testing.T) {
 	}
 }
 
-// Signals that ask for something come at any moment of an upgrade, hundreds of them; WINCH asks for nothing. The daemon survives,
+// Signals that ask for something come at any moment of an upgrade, hundreds of them. The daemon survives,
 // serves in the end, and stops as it should. Only requests for reloads and children may get lost, no client's.
 func TestUpgradeStorm(t *testing.T) {
 	t.Parallel()
@@ -93,6 +93,9 @@ func TestUpgradeStorm(t *testing.T) {
 		}
 		time.Sleep(4 * time.Millisecond)
 	}
+	if out, err := s.command("brood", "scale", d.run, "4").CombinedOutput(); err != nil { // WINCH may have been the last one
+		t.Errorf("brood scale: %v: %s", err, out)
+	}
 	if _, err := d.await("state=serving", "rolling=0", "draining=0", "starting=0"); err != nil {
 		t.Fatal(err)
 	}
@@ -105,9 +108,6 @@ func TestUpgradeStorm(t *testing.T) {
 	n, err := countLines(d.log, "msg=upgraded")
 	if err != nil || n < 3 {
 		t.Errorf("%d upgrades, %v", n, err)
-	}
-	if out, err := s.command("brood", "scale", d.run, "4").CombinedOutput(); err != nil {
-		t.Errorf("brood scale: %v: %s", err, out)
 	}
 	st, err := d.await("state=serving", "want=4", "died=0", "killed=0")
 	if err != nil {
