@@ -25,64 +25,76 @@ type Entry struct {
 	visit  visit // who, and what for
 	told   bool  // the parent knows
 	own    bool  // it is the job's own, not of a request that the program has named
+	status int   // if it ends with the job
 	over   atomic.Bool
 }
 
-// Log begins an entry for a request on the connection, while its job runs, and says that the job's line is made of such requests.
+// Log begins an entry for a request on the connection, while its job runs, and says that the job's lines are those of such requests.
 // Every job of a connection from Conns, or from a Listener without Await, and every job of Do, has an entry of its own as long as
-// Log is not called; so Log is for servers of many requests on a connection, such as serve.HTTP. The entry ends with End, or else
-// with the job. It is nil, whose End does nothing, if there is no access log or the program writes all of it by itself.
+// Log is not called; so Log is for servers of many requests on a connection, such as serve.HTTP. Call End or EndWithJob of what it
+// returns. That is nil, whose methods do nothing, if there is no access log or the program writes all of it by itself.
 func (conn *Conn) Log(r Request) *Entry {
 	j := conn.running()
 	if j == nil || !conn.c.tellsJobs {
 		return nil
 	}
-	return conn.c.enter(j, r, false)
+	conn.c.endEntries(j, false)
+	return conn.c.enter(j, r)
 }
 
 // enter begins an entry.
-func (c *Child) enter(j *Job, r Request, own bool) *Entry {
-	e := &Entry{c: c, j: j, number: c.entries.Add(1), begun: time.Now(), own: own}
+func (c *Child) enter(j *Job, r Request) *Entry {
+	e := &Entry{c: c, j: j, number: c.entries.Add(1), begun: time.Now()}
 	e.visit = visit{Job: j.serial, Start: e.begun, User: r.User, Line: r.Line, Referer: r.Referer, Agent: r.UserAgent}
 	if j.conn != nil {
 		e.visit.Client = j.conn.clientName()
-	}
-	c.mu.Lock()
-	replaced := j.entries
-	if own || len(replaced) > 0 && !replaced[0].own {
-		replaced = nil
-	}
-	j.entries = append(j.entries[len(replaced):], e)
-	c.mu.Unlock()
-	for _, old := range replaced { // the program names requests by itself
-		old.finish(outcome{End: endNothing})
 	}
 	_, err := c.access.Write(appendBegin(nil, e.number, e.visit))
 	e.told = err == nil
 	return e
 }
 
-// End ends the entry: with the status that was answered, 0 for none, and the number of bytes of the answer. How the job came to its
-// end, whether by itself or because it was cancelled, is found out here. Only the first call counts.
-func (e *Entry) End(status int, bytes int64) {
+// enterOwn begins the entry of a job that has one by itself.
+func (c *Child) enterOwn(j *Job) {
+	e := c.enter(j, Request{Line: j.text})
+	e.own = true
+	e.EndWithJob(0)
+}
+
+// End ends the entry: with the status that was answered, 0 for none, the number of bytes of the answer, and what was wrong with the
+// work, if it was something that the job does not know of: ErrClientGone for a client who has given up this request and keeps his
+// connection, any other error for work that has failed, as by a panic. How the job came to its end, whether by itself or because it was
+// cancelled, is found out here. Only the first call counts.
+func (e *Entry) End(status int, bytes int64, err error) {
 	if e == nil {
 		return
 	}
-	e.finish(outcome{Status: status, Bytes: bytes, End: e.j.ending()})
-	e.c.mu.Lock()
-	defer e.c.mu.Unlock()
-	for i, other := range e.j.entries {
-		if other == e {
-			e.j.entries = append(e.j.entries[:i:i], e.j.entries[i+1:]...)
-			break
-		}
+	end := e.j.ending()
+	switch {
+	case end != endDone || err == nil:
+	case errors.Is(err, ErrClientGone):
+		end = endGone
+	default:
+		end = endFailed
 	}
+	e.finish(outcome{Status: status, Bytes: bytes, End: end})
 }
 
-// Fail ends the entry of work that has panicked.
-func (e *Entry) Fail(status int, bytes int64) {
-	if e != nil {
-		e.finish(outcome{Status: status, Bytes: bytes, End: endFailed})
+// EndWithJob ends the entry when the job ends, or now if it has ended, with the status that was answered, 0 for none: for a connection
+// on which something else goes on than requests. What was sent on it during the job is counted.
+func (e *Entry) EndWithJob(status int) {
+	if e == nil {
+		return
+	}
+	e.status = status
+	e.c.mu.Lock()
+	running := e.c.jobs[e.j.serial] == e.j
+	if running {
+		e.j.entries = append(e.j.entries, e)
+	}
+	e.c.mu.Unlock()
+	if !running {
+		e.finish(outcome{Status: status, Bytes: e.j.sent(), End: e.j.ending()})
 	}
 }
 
@@ -119,22 +131,27 @@ func (j *Job) ending() ending {
 	return endDone
 }
 
-// endEntries ends what has not ended before its job; counts says whether it was one.
+// sent is the number of bytes that the client of the job got.
+func (j *Job) sent() int64 {
+	if j.conn == nil {
+		return 0
+	}
+	return j.conn.sent.Load() - j.sentBefore
+}
+
+// endEntries ends those that are to end with the job; counts says whether it was one.
 func (c *Child) endEntries(j *Job, counts bool) {
 	c.mu.Lock()
 	left, text := j.entries, j.text
 	j.entries = nil
 	c.mu.Unlock()
 	for _, e := range left {
-		a := outcome{End: endNothing}
+		a := outcome{Status: e.status, Bytes: j.sent(), End: endNothing}
 		if counts {
 			a.End = j.ending()
 		}
 		if e.own {
 			a.Line = text
-		}
-		if j.conn != nil {
-			a.Bytes = j.conn.sent.Load() - j.sentBefore
 		}
 		e.finish(a)
 	}

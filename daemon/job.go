@@ -37,7 +37,7 @@ type Job struct {
 	deadline  time.Duration // of the monotonic clock
 	onEvict   func(reason error, deadline time.Time)
 
-	entries    []*Entry // of the access log
+	entries    []*Entry // of the access log that end with it
 	sentBefore int64    // bytes on the connection before the job
 }
 
@@ -116,7 +116,7 @@ func (c *Child) begin(ctx context.Context, conn *Conn, text string, token bool) 
 		c.ring()
 	}
 	if c.tellsJobs && (conn == nil || !conn.await) {
-		c.enter(j, Request{Line: text}, true)
+		c.enterOwn(j)
 	}
 	return j
 }
@@ -144,7 +144,7 @@ func (c *Child) end(j *Job, counts bool) {
 		}
 		late.Stop()
 	}
-	if len(j.entries) > 0 {
+	for len(j.entries) > 0 { // with the verdict, and while it still counts as running
 		c.mu.Unlock()
 		c.endEntries(j, counts)
 		c.mu.Lock()

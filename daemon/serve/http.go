@@ -139,7 +139,7 @@ func (h *httpLoop) wrap() {
 		entry := conn.Log(daemon.Request{Line: r.Method + " " + r.RequestURI + " " + r.Proto, Referer: r.Referer(), UserAgent: r.UserAgent()})
 		if entry != nil {
 			w, count = counted(w, r.ProtoMajor)
-			defer count.end(conn, entry)
+			defer count.end(entry)
 		}
 		// The streams of HTTP/2 end one by one, and with a FIN all of them.
 		if h.patient && r.ProtoMajor == 1 {
@@ -152,7 +152,7 @@ func (h *httpLoop) wrap() {
 		defer h.end(conn)
 		handler.ServeHTTP(w, r.WithContext(ctx))
 		if count != nil {
-			count.returned = true
+			count.returned, count.gone = true, ctx.Err() != nil
 		}
 	})
 }

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -17,18 +18,25 @@ type tally struct {
 	taken  bool // the connection is the handler's
 
 	returned bool // the handler has, and did not panic
+	gone     bool // by then its context had ended: with the connection, or a stream that was given up
 }
 
+// errPanic stands for what net/http makes of a handler that panics.
+var errPanic = errors.New("the handler has panicked")
+
 // end ends the line of the request in the access log.
-func (t *tally) end(conn *daemon.Conn, entry *daemon.Entry) {
+func (t *tally) end(entry *daemon.Entry) {
 	switch {
 	case !t.returned:
-		entry.Fail(t.status, t.bytes)
-	case t.taken: // it goes on, and ends with the connection
-	case t.status == 0 && conn.Context().Err() == nil:
-		entry.End(http.StatusOK, t.bytes) // what net/http answers then
+		entry.End(t.status, t.bytes, errPanic)
+	case t.taken: // it goes on, until the connection is closed
+		entry.EndWithJob(t.status)
+	case t.gone:
+		entry.End(t.status, t.bytes, daemon.ErrClientGone)
+	case t.status == 0:
+		entry.End(http.StatusOK, t.bytes, nil) // what net/http answers then
 	default:
-		entry.End(t.status, t.bytes)
+		entry.End(t.status, t.bytes, nil)
 	}
 }
 
