@@ -278,7 +278,11 @@ func (c *Child) revoke(m control.Message) {
 	if j != nil {
 		j.cancelled, j.judged = true, true
 		j.fatal = j.fatal || m.Kill
-		j.cancel(ErrClientGone)
+		cause := ErrClientGone
+		if j.deadline != 0 && monotonic() >= j.deadline { // the parent has been told, or has seen it, before the job was
+			cause = ErrJobTimeout
+		}
+		j.cancel(cause)
 		c.show()
 		c.settled.Broadcast()
 	}

@@ -130,14 +130,21 @@ func openAccess(t *testing.T, format string, flags ...string) *accessSite {
 	return a
 }
 
-// begin asks for a job of half a minute and returns when a child works on it.
-func (a *accessSite) begin(kind, id string) (*visit, int) {
+// ask asks for a job of half a minute.
+func (a *accessSite) ask(kind, id string) *visit {
 	a.t.Helper()
 	v, err := ask(fmt.Sprintf("%s/job?seconds=30&kind=%s&id=%s", a.d.addr, kind, id))
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	a.d.site.undo = append(a.d.site.undo, func() { v.conn.Close() })
+	return v
+}
+
+// begin asks for a job and returns when a child works on it.
+func (a *accessSite) begin(kind, id string) (*visit, int) {
+	a.t.Helper()
+	v := a.ask(kind, id)
 	pid, err := a.d.pick("client="+v.conn.LocalAddr().String(), "text=GET /job", "busy=true")
 	if err != nil {
 		a.t.Fatal(err)
@@ -225,9 +232,9 @@ func TestAccessEndings(t *testing.T) {
 			}
 
 			b := openAccess(t, format, "-prefork", "2", "-kill-grace", "300ms", "-job-timeout", "200ms")
-			b.begin("sleep", "late")
+			b.ask("sleep", "late")
 			b.one("late", "cancelled: timeout", 503)
-			b.begin("spin", "later")
+			b.ask("spin", "later")
 			b.one("later", "killed: timeout", 0)
 		})
 	}
