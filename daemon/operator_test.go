@@ -366,3 +366,27 @@ func (s *site) connections() int {
 	}
 	return n
 }
+
+// Who closes his half of the connection when he has asked, as socat(1) does, has his answer all the same.
+func TestOperatorsCloseTheirHalf(t *testing.T) {
+	t.Parallel()
+	s := start(t, lines)
+	for _, request := range []string{
+		`{"verb":"status"}`, `{"verb":"reopen"}`, `{"verb":"log-level","level":"debug"}`, `{"verb":"scale","n":4}`, `{"verb":"drain"}`, `{"verb":"stop"}`,
+	} {
+		c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: s.path("run/" + control.SocketName), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(patience))
+		if _, err := io.WriteString(c, request+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		c.CloseWrite()
+		answer, err := io.ReadAll(c)
+		if i := bytes.LastIndexByte(bytes.TrimSpace(answer), '\n') + 1; err != nil || !bytes.HasPrefix(answer[i:], []byte(`{"ok":true`)) {
+			t.Errorf("%s: answered %.200q, %v", request, answer, err)
+		}
+	}
+}

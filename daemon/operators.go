@@ -100,6 +100,19 @@ func readable(c syscall.Conn) error {
 	})
 }
 
+// hungUp waits until the other end of a Unix socket has been closed, not only for writing, or this one has.
+func hungUp(c syscall.Conn) {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	rc.Read(func(fd uintptr) bool {
+		poll := []unix.PollFd{{Fd: int32(fd)}}
+		n, _ := unix.Poll(poll, 0)
+		return n > 0
+	})
+}
+
 // receiveOperator takes his request, while the gate is open, and passes it on.
 func (l *loop) receiveOperator(c *net.UnixConn) *operator {
 	c.SetReadDeadline(time.Now().Add(control.RequestTime))
@@ -169,11 +182,11 @@ func (l *loop) serveOperator(c *net.UnixConn) { l.answerOperator(l.receiveOperat
 func (l *loop) answerOperator(o *operator) {
 	defer o.conn.Close()
 	defer l.succession.answered(o.conn)
-	// Who gives up waiting makes room for others.
+	// Who gives up waiting makes room for others. One who only says that he will ask for nothing else waits for his answer.
 	left := make(chan struct{})
 	go func() {
 		o.conn.SetReadDeadline(time.Time{})
-		o.conn.Read(make([]byte, 1))
+		hungUp(o.conn)
 		close(left)
 	}()
 	for {
