@@ -91,6 +91,14 @@ func (t *tally) FlushError() error {
 	return http.NewResponseController(t.ResponseWriter).Flush()
 }
 
+// CloseNotify is for handlers that are older than a request's context, and do not ask whether it is there.
+func (t *tally) CloseNotify() <-chan bool {
+	if n, ok := t.ResponseWriter.(interface{ CloseNotify() <-chan bool }); ok {
+		return n.CloseNotify()
+	}
+	return make(chan bool)
+}
+
 // Unwrap is for http.ResponseController.
 func (t *tally) Unwrap() http.ResponseWriter { return t.ResponseWriter }
 

@@ -32,6 +32,7 @@ func TestTally(t *testing.T) {
 				t.Error(err)
 			}
 		}, 200, 0},
+		"left": {func(w http.ResponseWriter) { w.(interface{ CloseNotify() <-chan bool }).CloseNotify() }, 0, 0},
 	} {
 		var count *tally
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
