@@ -28,6 +28,9 @@ const (
 	maxName    = 128 // of client and user
 )
 
+// maxStart is the end of the year 9999, in microseconds since 1970: no later one can be handed over, see time.Time.MarshalJSON.
+const maxStart = 253402300800_000000 - 1
+
 // A visit is what a client has asked for, and when.
 type visit struct {
 	Job     uint64    `json:"job"`
@@ -158,8 +161,11 @@ func parseRecord(line []byte) (number uint64, begin *visit, end *outcome, err er
 	}
 	number = uint64(n[0])
 	if line[1] == recordBegin {
+		if n[2] > maxStart {
+			return 0, nil, nil, fmt.Errorf("began %d microseconds after 1970", n[2])
+		}
 		return number, &visit{
-			Job: uint64(n[1]), Start: time.UnixMicro(n[2]), Client: text(3, maxName), User: text(4, maxName), Line: text(5, maxLine),
+			Job: uint64(n[1]), Start: time.UnixMicro(n[2]).UTC(), Client: text(3, maxName), User: text(4, maxName), Line: text(5, maxLine),
 			Referer: text(6, maxReferer), Agent: text(7, maxAgent),
 		}, nil, nil
 	}

@@ -38,6 +38,27 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// Whatever time a child says, what is kept of it can be handed over: else no upgrade would succeed as long as it lives.
+func TestRecordTimes(t *testing.T) {
+	for _, micro := range []int64{0, maxStart, maxStart + 1, 1<<63 - 1} {
+		line := bytes.TrimSuffix(appendBegin(nil, 1, visit{Start: time.UnixMicro(micro)}), []byte("\n"))
+		_, begin, _, err := parseRecord(line)
+		if micro > maxStart {
+			if err == nil {
+				t.Errorf("%d: %v", micro, begin.Start)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%d: %v", micro, err)
+			continue
+		}
+		if _, err := json.Marshal(begin); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A program's own lines are never records.
 func TestOwnLines(t *testing.T) {
 	p := &pipeOf{t: t}
