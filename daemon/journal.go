@@ -48,6 +48,7 @@ var sorts = map[string]sort{
 	"log level":                             {scoreboard.EventLogLevel, ""},
 	"evicting child":                        {scoreboard.EventEvict, ""},
 	"killing child":                         {scoreboard.EventKill, ""},
+	"start of child called off":             {scoreboard.EventKill, "called off before its birth"},
 	"child ended":                           {scoreboard.EventExit, ""},
 	"dequeue child has done its work":       {scoreboard.EventExit, ""},
 	"child died":                            {scoreboard.EventDied, ""},
