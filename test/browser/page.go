@@ -2,6 +2,7 @@ package browser
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -140,6 +141,24 @@ func (p *Page) Click(selector string) error { return p.do(chromedp.Click(chromed
 
 // Picture returns what the window shows, as PNG.
 func (p *Page) Picture() ([]byte, error) { return chromedp.Run(p.ctx, chromedp.CaptureScreenshot()) }
+
+// Show shows a screen, and nothing else, in a window of its size.
+func (p *Page) Show(s *Screen) error {
+	element, err := json.Marshal(s.HTML())
+	if err != nil {
+		return err
+	}
+	size, err := Eval[[]float64](p, `(() => {
+		document.body.style.margin = 0;
+		document.body.innerHTML = `+string(element)+`;
+		const size = document.body.firstChild.getBoundingClientRect();
+		return [Math.ceil(size.width), Math.ceil(size.height)];
+	})()`)
+	if err != nil {
+		return err
+	}
+	return p.Look(int64(size[0]), int64(size[1]), true)
+}
 
 // Contrast returns the texts whose contrast with what is behind them is less than 4.5 to 1, with their colours.
 func (p *Page) Contrast() ([]string, error) {

@@ -1,5 +1,5 @@
 // Package browser looks at brood web as people do: in a browser, Chromium, without a window. It runs the real programs, and
-// knows of them what an operator knows.
+// knows of them what an operator knows. For the pictures it looks at what they show on a terminal, too.
 //
 //	go test ./...                      # in this directory
 //	go run ./shots ../../docs/img      # takes the pictures in docs/img
@@ -60,6 +60,9 @@ func (s *Site) Close() {
 	}
 	os.RemoveAll(s.Dir)
 }
+
+// AtEnd has something done before all that has been started until now ends.
+func (s *Site) AtEnd(f func()) { s.ends = append(s.ends, f) }
 
 // Command prepares one of the programs.
 func (s *Site) Command(program string, args ...string) *exec.Cmd {
