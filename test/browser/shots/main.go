@@ -1,6 +1,7 @@
-// Shots takes the pictures of brood web that are in docs/img, of the real program at work.
+// Shots takes the pictures that are in docs/img, of the real programs at work: brood web and brood top, and the walk of the
+// README as a recorded session.
 //
-//	go run ./shots DIR
+//	go run ./shots DIR [web|top|session]
 package main
 
 import (
@@ -9,101 +10,67 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"time"
+	"slices"
 
 	"github.com/brooddaemon/brood/test/browser"
 )
 
+// root is the module whose programs are shown.
+const root = "../.."
+
+// A subject is what can be taken by itself.
+type subject struct {
+	name string
+	take func(site *browser.Site, p *browser.Page, dir string) error
+}
+
+var subjects = []subject{{"web", web}, {"top", top}, {"session", session}}
+
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: shots DIR")
+	args := os.Args[1:]
+	if len(args) < 1 || len(args) > 2 {
+		fmt.Fprintln(os.Stderr, "usage: shots DIR [web|top|session]")
 		os.Exit(2)
 	}
-	if err := shots(os.Args[1]); err != nil {
+	if err := shots(args[0], args[1:]...); err != nil {
 		fmt.Fprintln(os.Stderr, "shots:", err)
 		os.Exit(1)
 	}
 }
 
-func shots(dir string) error {
-	site, err := browser.OpenSite("../..")
-	if err != nil {
-		return err
-	}
-	defer site.Close()
-	d, err := site.Serve("jobs", "-prefork", "12", "-soak", "6s")
-	if err != nil {
-		return err
-	}
-	w, err := site.Web("127.0.0.1:0", "jobs="+d.Run)
-	if err != nil {
-		return err
-	}
-	p, err := browser.OpenPage(context.Background(), w.URL)
+// shots takes the pictures of the subjects with these names, and of all if there is no name.
+func shots(dir string, names ...string) error {
+	p, err := browser.OpenPage(context.Background(), "about:blank")
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	go d.Load(ctx, 15*time.Millisecond)
-	// Something for the chart to show: jobs that come and go for half a minute.
-	for i := range 15 {
-		if _, err := d.Ask(fmt.Sprintf("/job?seconds=%d&kind=sleep&id=j%d", 2+7*i%20, i)); err != nil {
-			return err
+	for _, s := range subjects {
+		if len(names) > 0 && !slices.Contains(names, s.name) {
+			continue
 		}
-		time.Sleep(1500 * time.Millisecond)
-	}
-	for i := range 4 {
-		if _, err := d.Ask(fmt.Sprintf("/job?seconds=100&kind=sleep&id=k%d", i)); err != nil {
-			return err
-		}
-	}
-	if err := p.Await(`document.querySelectorAll('.pool .tile[data-state="working"]').length >= 4`); err != nil {
-		return err
-	}
-	reload := site.Command("brood", "reload", d.Run)
-	if err := reload.Start(); err != nil {
-		return err
-	}
-	if err := p.Await(`document.querySelectorAll('.generation').length === 2`, `document.querySelector('.mark')`); err != nil {
-		return err
-	}
-	if err := p.Click(`.pool .tile[data-state="working"]`); err != nil {
-		return err
-	}
-	time.Sleep(2 * time.Second) // for the chart
-	if err := shoot(p, dir, "web-rollover", 1000, 1000, false); err != nil {
-		return err
-	}
-	if err := reload.Wait(); err != nil {
-		return err
-	}
-	if err := p.Await(`document.querySelector('.mark[data-kind="reloaded"]')`); err != nil {
-		return err
-	}
-	for i := range 5 {
-		if _, err := d.Ask(fmt.Sprintf("/job?seconds=100&kind=sleep&id=n%d", i)); err != nil {
-			return err
-		}
-	}
-	time.Sleep(8 * time.Second)
-	for _, s := range []struct {
-		name          string
-		width, height int64
-		dark          bool
-	}{{"web-light", 1000, 1000, false}, {"web-dark", 1000, 1000, true}, {"web-narrow", 400, 1100, false}} {
-		if err := shoot(p, dir, s.name, s.width, s.height, s.dark); err != nil {
-			return err
+		if err := s.shoot(p, dir); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
 	return nil
 }
 
-func shoot(p *browser.Page, dir, name string, width, height int64, dark bool) error {
-	if err := p.Look(width, height, dark); err != nil {
+// shoot takes one among programs of its own, which end with it.
+func (s subject) shoot(p *browser.Page, dir string) error {
+	site, err := browser.OpenSite(root)
+	if err != nil {
 		return err
 	}
+	defer site.Close()
+	if err := p.Open("about:blank"); err != nil { // what is there has a style of its own
+		return err
+	}
+	return s.take(site, p, dir)
+}
+
+// keep writes what the window shows to a file.
+func keep(p *browser.Page, dir, name string) error {
 	b, err := p.Picture()
 	if err != nil {
 		return err
