@@ -143,6 +143,10 @@ func (h *handover) descriptors() []int {
 	return fds
 }
 
+// maxHandover is more than a parent has to say, unless children do all that they can to make it say more. A test makes it
+// smaller.
+var maxHandover int64 = 256 << 20
+
 // write puts it into a memory file, at whose begin it leaves the descriptor.
 func (h *handover) write() (*os.File, error) {
 	fd, err := unix.MemfdCreate("brood", unix.MFD_CLOEXEC)
@@ -152,6 +156,12 @@ func (h *handover) write() (*os.File, error) {
 	f := os.NewFile(uintptr(fd), "handover")
 	err = json.NewEncoder(f).Encode(h)
 	if err == nil {
+		var n int64
+		if n, err = f.Seek(0, io.SeekCurrent); n > maxHandover { // there is a way back now, and none when it is read
+			err = fmt.Errorf("%d bytes, at most %d can be", n, maxHandover)
+		}
+	}
+	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err != nil {
@@ -160,9 +170,6 @@ func (h *handover) write() (*os.File, error) {
 	}
 	return f, nil
 }
-
-// maxHandover is far more than a parent can have to say.
-const maxHandover = 256 << 20
 
 // readHandover reads what the parent hands over, and closes the descriptor.
 func readHandover(fd int) (*handover, error) {
