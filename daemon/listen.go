@@ -156,12 +156,15 @@ func (p *Parent) bind(network, address string) (*listener, error) {
 }
 
 // tryListen reports whether a successor can listen where its configuration says and nobody has listened for this daemon yet: each
-// of these addresses is bound for a moment.
+// of these addresses is bound for a moment, and all of them at once, for they may be in each other's way.
 func (p *Parent) tryListen() error {
 	if p.cfg.Dir != "" {
 		if err := os.Chdir(p.cfg.Dir); err != nil {
 			return fmt.Errorf("directory to run in: %w", err)
 		}
+	}
+	if n := len(p.cfg.Listen); n > maxListeners {
+		return fmt.Errorf("field Listen has %d addresses: there can be no more than %d listeners", n, maxListeners)
 	}
 	for _, a := range p.cfg.Listen {
 		network, address, err := splitAddress(a)
@@ -175,7 +178,7 @@ func (p *Parent) tryListen() error {
 		if err != nil {
 			return err
 		}
-		l.close()
+		defer l.close()
 	}
 	return nil
 }

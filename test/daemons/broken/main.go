@@ -27,7 +27,7 @@ var (
 	build  = "none"
 	defect string // exit, panic: the program ends before it can be a daemon; init, hang: its children cannot start;
 	// dies-DURATION: they die so long after they were ready; name: it is another daemon; after-init: its parent cannot start;
-	// after-init-exit: nor clean up; prefork-N: it wants N children; listens-ADDRESS: it listens there, too
+	// after-init-exit: nor clean up; prefork-N: it wants N children; listens-ADDRESS,ADDRESS...: it listens there, too
 )
 
 // slowInit is how long ChildInit takes with -break init-slow.
@@ -72,8 +72,8 @@ func main() {
 	if defect == "name" {
 		cfg.Name = "another"
 	}
-	if address, ok := strings.CutPrefix(defect, "listens-"); ok {
-		cfg.Listen = append([]string{address}, cfg.Listen...)
+	if addresses, ok := strings.CutPrefix(defect, "listens-"); ok {
+		cfg.Listen = append(strings.Split(addresses, ","), cfg.Listen...)
 	}
 	if *queue {
 		cfg.Dequeue.MainLoop = b.dequeue
