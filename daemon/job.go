@@ -150,6 +150,7 @@ func (c *Child) end(j *Job, counts bool) {
 		c.mu.Lock()
 	}
 	delete(c.jobs, j.serial)
+	cause := j.revokedFor()
 	j.setLimit(0)
 	first, spent := false, false
 	if counts {
@@ -163,7 +164,7 @@ func (c *Child) end(j *Job, counts bool) {
 		c.mu.Unlock()
 		j.cancel(context.Canceled)
 		c.tell(control.Message{Kind: control.Settled, Serial: j.serial, Leaving: true})
-		c.drain(ErrClientGone)
+		c.drain(cause)
 		c.finished()
 		return
 	}
@@ -271,17 +272,15 @@ func (c *Child) judged(serial uint64) {
 	c.settled.Broadcast()
 }
 
-// revoke cancels a job whose client has left; with Kill the child ends with it.
+// revoke cancels a job whose client has left, or whose time is over; with Kill the child ends with it.
 func (c *Child) revoke(m control.Message) {
 	c.mu.Lock()
 	j := c.jobs[m.Serial]
+	cause := ErrClientGone
 	if j != nil {
+		cause = j.revokedFor()
 		j.cancelled, j.judged = true, true
 		j.fatal = j.fatal || m.Kill
-		cause := ErrClientGone
-		if j.deadline != 0 && monotonic() >= j.deadline { // the parent has been told, or has seen it, before the job was
-			cause = ErrJobTimeout
-		}
 		j.cancel(cause)
 		c.show()
 		c.settled.Broadcast()
@@ -291,6 +290,15 @@ func (c *Child) revoke(m control.Message) {
 	case j == nil && m.Kill:
 		c.tell(control.Message{Kind: control.Settled, Serial: m.Serial})
 	case j != nil && m.Kill:
-		c.drain(ErrClientGone)
+		c.drain(cause)
 	}
+}
+
+// revokedFor is why a job is to end that is revoked: of one whose time is over the parent may say so before its timer does.
+// c.mu is held.
+func (j *Job) revokedFor() error {
+	if j.deadline != 0 && monotonic() >= j.deadline {
+		return ErrJobTimeout
+	}
+	return ErrClientGone
 }
