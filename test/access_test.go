@@ -142,6 +142,50 @@ func TestAccessEndings(t *testing.T) {
 	}
 }
 
+// A handler that answers nothing when its context ends: who has left was not answered, whoever of the two has seen that first; who is
+// still there was, by net/http, and the line says what he got.
+func TestAccessUnanswered(t *testing.T) {
+	t.Parallel()
+	for _, concurrency := range []string{"1", "4"} {
+		t.Run(concurrency, func(t *testing.T) {
+			t.Parallel()
+			s := openSite(t)
+			a := &accessSite{t: t, path: filepath.Join(s.dir, "access.log"), format: "combined"}
+			var err error
+			a.d, err = s.serve(nil, "broken", "-gone", "cancel", "-prefork", "2", "-concurrency", concurrency, "-job-timeout", "2s", "-access-log", a.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 10 {
+				v, err := ask(fmt.Sprintf("%s/sleep?for=30s&id=left%d", a.d.addr, i))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := a.d.pick("client="+v.conn.LocalAddr().String(), "text=GET /sleep", "busy=true"); err != nil {
+					t.Fatal(err)
+				}
+				v.conn.Close()
+				a.one(fmt.Sprint("left", i), "cancelled: client gone", 499)
+			}
+			var late []*visit
+			for i := range 10 {
+				v, err := ask(fmt.Sprintf("%s/sleep?for=30s&id=late%d", a.d.addr, i))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer v.conn.Close()
+				late = append(late, v)
+			}
+			for i, v := range late {
+				if answer, err := v.answer(); err != nil || answer != "" {
+					t.Errorf("who is late gets %q, %v", answer, err)
+				}
+				a.one(fmt.Sprint("late", i), "cancelled: timeout", 200)
+			}
+		})
+	}
+}
+
 // Jobs of all kinds, many of them at once in each child, whose clients leave or not and whose children are killed; and the parent is
 // replaced in the meantime. Every job that has begun has one line, and no job has two.
 func TestAccessOnce(t *testing.T) {

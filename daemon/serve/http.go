@@ -152,7 +152,7 @@ func (h *httpLoop) wrap() {
 		defer h.end(conn)
 		handler.ServeHTTP(w, r.WithContext(ctx))
 		if count != nil {
-			count.returned, count.gone = true, ctx.Err() != nil
+			count.returned, count.gone = true, hasLeft(ctx)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -18,7 +19,7 @@ type tally struct {
 	taken  bool // the connection is the handler's
 
 	returned bool // the handler has, and did not panic
-	gone     bool // by then its context had ended: with the connection, or a stream that was given up
+	gone     bool // and its client had left by then, or given up the stream
 }
 
 // errPanic stands for what net/http makes of a handler that panics.
@@ -38,6 +39,12 @@ func (t *tally) end(entry *daemon.Entry) {
 	default:
 		entry.End(t.status, t.bytes, nil)
 	}
+}
+
+// hasLeft reports whether the context of a request has ended because its client has left. Whatever else ends it, he is answered.
+func hasLeft(ctx context.Context) bool {
+	cause := context.Cause(ctx)
+	return cause != nil && !errors.Is(cause, daemon.ErrJobTimeout) && !errors.Is(cause, daemon.ErrEvicted) && !errors.Is(cause, daemon.ErrStopping)
 }
 
 // counted returns w with a tally. What net/http's own writers can do beyond http.ResponseWriter, this one can, too.
