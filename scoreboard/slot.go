@@ -13,8 +13,9 @@ import (
 
 // A Slot is a child's end of the file: its own slot, mapped, and a view of the others' states.
 //
-// Its methods are atomic stores and loads and may be called on any goroutine, but Show, which the caller serializes. If somebody
-// has cut the file short they do nothing, and what they look for is not there, until the parent has mended it.
+// Its methods may be called on any goroutine, but those that store more than one word (SetState, SetRunning, Show) by one at a
+// time: the caller serializes them. If somebody has cut the file short they do nothing, and what they look for is not there,
+// until the parent has mended it.
 type Slot struct {
 	mem   []byte
 	slot  int
