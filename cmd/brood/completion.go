@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/control"
-	"github.com/brooddaemon/brood/internal/pidfile"
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
@@ -94,7 +94,7 @@ func daemons() []cobra.Completion {
 			continue
 		}
 		about := "not running" // but brood status tells what it has left
-		if (pidfile.Identity{PID: s.PID, Start: s.Start, BootID: s.BootID}).Alive() {
+		if view.Alive(view.Parent(s.Identity)) {
 			about = fmt.Sprintf("%d children", len(s.Children))
 		}
 		all = append(all, cobra.CompletionWithDesc(name, about))

@@ -15,7 +15,6 @@ import (
 	"github.com/brooddaemon/brood/cmd/brood/internal/doctor"
 	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/logs"
-	"github.com/brooddaemon/brood/internal/pidfile"
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
@@ -95,7 +94,7 @@ func (t target) patient(s doctor.System) (doctor.Daemon, error) {
 		return d, err
 	}
 	d.Name, d.Program, d.Listen = b.Name, b.Program, addresses(b.Listen)
-	if !view.Alive(pidfile.Identity{PID: b.PID, Start: b.Start, BootID: b.BootID}) {
+	if !view.Alive(view.Parent(b.Identity)) {
 		return d, nil
 	}
 	d.PID, d.Settings = b.PID, doctor.SettingsOf(s, b.PID)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/logs"
-	"github.com/brooddaemon/brood/internal/pidfile"
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
@@ -58,7 +57,7 @@ func events(t target, n uint, follow, asJSON bool, out io.Writer) error {
 	if asJSON {
 		show = encodeEvent
 	}
-	running := view.Alive(parentOf(ring))
+	running := view.Alive(view.Parent(ring.Identity()))
 	all, err := ring.Since(0)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.board(), err)
@@ -77,7 +76,7 @@ func events(t target, n uint, follow, asJSON bool, out io.Writer) error {
 	}
 	for running && follow {
 		time.Sleep(eventPoll)
-		running = view.Alive(parentOf(ring)) // first: what it has written last is to be shown
+		running = view.Alive(view.Parent(ring.Identity())) // first: what it has written last is to be shown
 		fresh, err := ring.Since(last)
 		if err != nil {
 			return fmt.Errorf("%s: %w", t.board(), err)
@@ -102,12 +101,6 @@ func (t target) ring() (*scoreboard.Ring, error) {
 		return nil, fmt.Errorf("not running: there is no %s", t.board())
 	}
 	return r, err
-}
-
-// parentOf is the process whose events they are.
-func parentOf(r *scoreboard.Ring) pidfile.Identity {
-	id := r.Identity()
-	return pidfile.Identity{PID: id.PID, Start: id.Start, BootID: id.BootID}
 }
 
 // printEvent prints one as a line.

@@ -26,7 +26,7 @@ func (v *voice) bad(format string, args ...any)  { v.line(view.Red, format, args
 
 // line prints one line, whatever a daemon has put into its reasons.
 func (v *voice) line(colour view.Colour, format string, args ...any) {
-	v.print(colour, logs.Escape(firstLine(fmt.Sprintf(format, args...))))
+	v.print(colour, logs.Escape(view.FirstLine(fmt.Sprintf(format, args...))))
 }
 
 // errors prints what the compiler says, line by line.
@@ -43,9 +43,4 @@ func (v *voice) print(colour view.Colour, lines ...string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	fmt.Fprintf(v.w, "brood dev: %s\n", v.palette.Paint(colour, strings.Join(lines, "\n")))
-}
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
 }

@@ -76,7 +76,7 @@ func why(t target, args []string, asJSON bool, out io.Writer) error {
 		return fmt.Errorf("nothing is known of a child %d: it is neither a process id nor a slot that the last %d events or the scoreboard name",
 			n, scoreboard.Events)
 	}
-	s.parent, s.running = ring.Identity().PID, view.Alive(parentOf(ring))
+	s.parent, s.running = ring.Identity().PID, view.Alive(view.Parent(ring.Identity()))
 	if asJSON {
 		return s.encode(out)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/logs"
 	"github.com/brooddaemon/brood/internal/pidfile"
@@ -54,8 +55,7 @@ func (s System) leftIn(dir string) []Finding {
 	whose := "somebody unknown"
 	switch {
 	case err == nil:
-		owner := pidfile.Identity{PID: board.PID, Start: board.Start, BootID: board.BootID}
-		if s.lives(owner) {
+		if s.lives(view.Parent(board.Identity)) {
 			return nil
 		}
 		whose = logs.Escape(board.Name) + ", process " + strconv.Itoa(board.PID) + " of " + logs.Escape(board.Program)
@@ -104,8 +104,6 @@ func (s System) lives(id pidfile.Identity) bool {
 	if err != nil {
 		return false
 	}
-	// The name, in parentheses, may hold anything. What follows begins with field 3, the state; field 22 is the start (proc(5)).
-	rest := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-	const start = 22 - 3
-	return len(rest) > start && rest[start] == strconv.FormatUint(id.Start, 10) && rest[0] != "Z" && rest[0] != "X"
+	p, err := view.ParseStat([]byte(text))
+	return err == nil && p.Start == id.Start && !p.Ended()
 }

@@ -5,8 +5,6 @@
 package view
 
 import (
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/brooddaemon/brood/internal/pidfile"
@@ -35,14 +33,19 @@ func Look(path string) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{Running: Alive(pidfile.Identity{PID: s.PID, Start: s.Start, BootID: s.BootID}), Snapshot: s, Children: []Child{}}
-	if p, err := processOf(s.PID); err == nil && d.Running {
-		d.Stopped = p.state == 'T'
+	d := &Daemon{Running: Alive(Parent(s.Identity)), Snapshot: s, Children: []Child{}}
+	if p, err := ProcessOf(s.PID); err == nil && d.Running {
+		d.Stopped = p.Stopped()
 	}
 	for _, c := range s.Children {
 		d.Children = append(d.Children, Child{c, d.memory(c)})
 	}
 	return d, nil
+}
+
+// Parent is the process that a scoreboard names as the daemon's parent.
+func Parent(id scoreboard.Identity) pidfile.Identity {
+	return pidfile.Identity{PID: id.PID, Start: id.Start, BootID: id.BootID}
 }
 
 // Alive reports whether that process runs. While one replaces its program, as an upgrade does, its other threads are ended first,
@@ -52,7 +55,7 @@ func Alive(id pidfile.Identity) bool {
 		if id.Alive() {
 			return true
 		}
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d", id.PID)); err != nil {
+		if p, err := ProcessOf(id.PID); err != nil || p.Start != id.Start {
 			return false
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -62,9 +65,9 @@ func Alive(id pidfile.Identity) bool {
 
 // memory returns how much of a child is resident, 0 if the number belongs to another process by now.
 func (d *Daemon) memory(c scoreboard.Child) uint64 {
-	p, err := processOf(c.PID)
+	p, err := ProcessOf(c.PID)
 	if err != nil || !p.startedAs(c.Born, d.Running, d.PID) {
 		return 0
 	}
-	return p.resident
+	return p.Resident
 }

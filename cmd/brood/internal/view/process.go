@@ -11,36 +11,50 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A process is what /proc/PID/stat says of one.
-type process struct {
-	state    byte
-	parent   int
-	start    time.Duration // since the machine was booted
-	resident uint64        // bytes
+// A Process is what /proc/PID/stat says of one.
+type Process struct {
+	State    byte   // the kernel's letter
+	Parent   int    // process id
+	Start    uint64 // clock ticks since the machine was booted, as in [pidfile.Identity]
+	Resident uint64 // bytes
 }
 
 // ticks is in how many parts /proc divides a second, on every port of Linux that Go has.
 const ticks = 100
 
-func processOf(pid int) (process, error) {
+// ProcessOf looks at a process. The error wraps fs.ErrNotExist if there is none, or ESRCH if it ends at this moment.
+func ProcessOf(pid int) (Process, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return process{}, err
+		return Process{}, err
 	}
-	return parseStat(b)
+	return ParseStat(b)
 }
 
-// parseStat reads proc_pid_stat(5). The second field is the name of the program, which may contain anything.
-func parseStat(b []byte) (process, error) {
+// ParseStat reads the text of /proc/PID/stat (proc_pid_stat(5)). Field 2 is the name of the program, which may contain anything.
+func ParseStat(b []byte) (Process, error) {
+	const first, state, parent, start, resident = 3, 3, 4, 22, 24
 	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(f) < 22 || len(f[0]) != 1 {
-		return process{}, errors.New("not a stat file of a process")
+	if len(f) <= resident-first || len(f[state-first]) != 1 {
+		return Process{}, errors.New("not a stat file of a process")
 	}
-	parent, err1 := strconv.Atoi(string(f[1]))
-	start, err2 := strconv.ParseInt(string(f[19]), 10, 64)
-	pages, err3 := strconv.ParseUint(string(f[21]), 10, 64)
-	return process{f[0][0], parent, time.Duration(start) * (time.Second / ticks), pages * uint64(os.Getpagesize())}, errors.Join(err1, err2, err3)
+	p := Process{State: f[state-first][0]}
+	var err [3]error
+	p.Parent, err[0] = strconv.Atoi(string(f[parent-first]))
+	p.Start, err[1] = strconv.ParseUint(string(f[start-first]), 10, 64)
+	p.Resident, err[2] = strconv.ParseUint(string(f[resident-first]), 10, 64)
+	p.Resident *= uint64(os.Getpagesize())
+	return p, errors.Join(err[:]...)
 }
+
+// Ended reports whether nothing of the process is left but its entry.
+func (p Process) Ended() bool { return p.State == 'Z' || p.State == 'X' || p.State == 'x' }
+
+// Stopped reports whether a signal has stopped it.
+func (p Process) Stopped() bool { return p.State == 'T' }
+
+// Traced reports whether a debugger has stopped it, if only for the moment of a system call.
+func (p Process) Traced() bool { return p.State == 't' }
 
 // How far the moments in which a child was to be started and in which its process did start may be apart: the clocks have
 // other steps and may have been set, and a hook of the parent or a busy machine takes its time.
@@ -52,13 +66,13 @@ const (
 // startedAs reports whether a process may be the child that was to be started then. As long as the parent runs, the number of a
 // child that has ended is not given away before the parent has taken note; it has to be a child of it. When it is gone, who
 // has the number has to have started at that time.
-func (p process) startedAs(born time.Time, running bool, parent int) bool {
-	if p.state == 'Z' || p.state == 'X' {
+func (p Process) startedAs(born time.Time, running bool, parent int) bool {
+	if p.Ended() {
 		return false
 	}
-	after := bootTime().Add(p.start).Sub(born)
+	after := bootTime().Add(time.Duration(p.Start) * (time.Second / ticks)).Sub(born)
 	if running {
-		return p.parent == parent && after > -early
+		return p.Parent == parent && after > -early
 	}
 	return after > -early && after < late
 }

@@ -15,8 +15,7 @@ import (
 // whose width depends on its neighbours or on the terminal: marks, joiners, variations, parts of flags and of syllables. What
 // remains is one or two columns wide, each character for itself.
 func Safe(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
-	s = logs.Escape(s)
+	s = logs.Escape(FirstLine(s))
 	if strings.IndexFunc(s, unsteady) < 0 {
 		return s
 	}
@@ -34,6 +33,12 @@ func Safe(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// FirstLine is a text up to its first newline.
+func FirstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
 }
 
 // unsteady reports whether nobody can say how wide a character is shown.

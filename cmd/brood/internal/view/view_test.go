@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/brooddaemon/brood/internal/pidfile"
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
@@ -143,9 +144,9 @@ func TestWhoseMemory(t *testing.T) {
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // it has none while it begins
-		if p, err := processOf(cmd.Process.Pid); err != nil || time.Now().After(deadline) {
+		if p, err := ProcessOf(cmd.Process.Pid); err != nil || time.Now().After(deadline) {
 			t.Fatal(p, err)
-		} else if p.resident > 0 {
+		} else if p.Resident > 0 {
 			break
 		}
 	}
@@ -173,13 +174,32 @@ func TestWhoseMemory(t *testing.T) {
 	}
 }
 
+// Who has the number of a parent that is gone is not waited for, as that parent is while its program is being replaced.
+func TestAlive(t *testing.T) {
+	self, err := pidfile.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !Alive(self) {
+		t.Error("this process does not live")
+	}
+	self.Start++
+	begun := time.Now()
+	if Alive(self) {
+		t.Error("one that started later lives")
+	}
+	if took := time.Since(begun); took > 150*time.Millisecond {
+		t.Errorf("that took %v", took)
+	}
+}
+
 func TestParseStat(t *testing.T) {
-	p, err := parseStat([]byte(fmt.Sprintf("7 (a) Z (b)) S 5 %s250 0 3 0", strings.Repeat("0 ", 17))))
-	if want := (process{'S', 5, 2500 * time.Millisecond, 3 * uint64(os.Getpagesize())}); err != nil || p != want {
+	p, err := ParseStat([]byte(fmt.Sprintf("7 (a) Z (b)) S 5 %s250 0 3 0", strings.Repeat("0 ", 17))))
+	if want := (Process{'S', 5, 250, 3 * uint64(os.Getpagesize())}); err != nil || p != want {
 		t.Errorf("%+v, %v, want %+v", p, err, want)
 	}
 	for _, bad := range []string{"", "7 (a", "7 (a) S 5", "7 (a) S x " + strings.Repeat("0 ", 30)} {
-		if _, err := parseStat([]byte(bad)); err == nil {
+		if _, err := ParseStat([]byte(bad)); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/pidfile"
 	"github.com/brooddaemon/brood/scoreboard"
@@ -143,15 +144,18 @@ func ended(t *testing.T) int {
 }
 
 // until waits until a process is in a state of the kernel's.
-func until(t *testing.T, pid int, is func(process, bool) bool) {
+func until(t *testing.T, pid int, is func(view.Process) bool) {
 	t.Helper()
 	for begun := time.Now(); ; time.Sleep(time.Millisecond) {
-		p, ok := lookProcess(pid)
-		if is(p, ok) {
+		p, err := view.ProcessOf(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if is(p) {
 			return
 		}
 		if time.Since(begun) > patience {
-			t.Fatalf("process %d is in state %q", pid, p.state)
+			t.Fatalf("process %d is in state %q", pid, p.State)
 		}
 	}
 }

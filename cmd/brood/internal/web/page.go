@@ -100,7 +100,7 @@ func (w *watcher) section(now time.Time) section {
 	return s
 }
 
-// age shows milliseconds as brood status does.
+// age shows milliseconds as text.js does a moment later.
 func age(ms int64) string {
 	d := max(0, time.Duration(ms)*time.Millisecond)
 	if d < time.Minute {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/logs"
 	"github.com/brooddaemon/brood/scoreboard"
 )
@@ -105,7 +106,7 @@ func (w *watcher) head() head {
 	}
 	h.Generation, h.Rolling = s.Generation, s.Rolling
 	if w.running() {
-		h.State, h.Trouble = logs.Escape(s.State), logs.Escape(firstLine(s.Trouble))
+		h.State, h.Trouble = logs.Escape(s.State), logs.Escape(view.FirstLine(s.Trouble))
 	}
 	generation := fmt.Sprint(s.Generation)
 	switch s.Rolling {
@@ -137,7 +138,7 @@ func (w *watcher) head() head {
 	h.Facts = []fact{
 		{"generation", generation, 0},
 		{"process", fmt.Sprintf(up, s.PID), millis(s.Created)},
-		{"listening on", orDash(logs.Escape(s.Listen)), 0},
+		{"listening on", view.OrDash(logs.Escape(s.Listen)), 0},
 		{"children", fmt.Sprintf("%s; %d born, %d died, %d killed", children, c.born, c.died, c.killed), 0},
 		{"jobs done", fmt.Sprint(c.done), 0},
 		{"clients", clients, 0},
@@ -147,7 +148,7 @@ func (w *watcher) head() head {
 		if !s.ReloadOK {
 			result = "FAILED"
 		}
-		h.Facts = append(h.Facts, fact{"last reload", fmt.Sprintf("%s {age} ago: %s", result, logs.Escape(firstLine(s.Reload))), millis(s.ReloadAt)})
+		h.Facts = append(h.Facts, fact{"last reload", fmt.Sprintf("%s {age} ago: %s", result, logs.Escape(view.FirstLine(s.Reload))), millis(s.ReloadAt)})
 	}
 	h.Facts = append(h.Facts, fact{"memory", fmt.Sprintf("%d MiB resident", w.resident>>20), 0},
 		fact{"program", logs.Escape(s.Program), 0}, fact{"log", logs.Escape(s.ErrorLog), 0})
@@ -181,16 +182,4 @@ func millis(t time.Time) int64 {
 		return 0
 	}
 	return t.UnixMilli()
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/logs"
 	"github.com/brooddaemon/brood/scoreboard"
@@ -126,20 +127,20 @@ func (w *watcher) lookAtProcesses(now time.Time) {
 	w.processes = now
 	was := w.ended
 	w.ended, w.memory = map[int]time.Time{}, map[int]uint64{}
-	parent, _ := lookProcess(w.board.PID)
-	w.resident = parent.resident
+	parent, _ := view.ProcessOf(w.board.PID)
+	w.resident = parent.Resident
 	for _, c := range w.board.Children {
 		if c.PID == 0 {
 			continue
 		}
-		switch p, ok := lookProcess(c.PID); {
-		case !ok || p.ended():
+		switch p, err := view.ProcessOf(c.PID); {
+		case err != nil || p.Ended():
 			if w.ended[c.PID] = now; !was[c.PID].IsZero() {
 				w.ended[c.PID] = was[c.PID]
 			}
-		case p.parent == w.board.PID: // a child may write any number into its slot
-			w.memory[c.PID] = p.resident
-			w.resident += p.resident
+		case p.Parent == w.board.PID: // a child may write any number into its slot
+			w.memory[c.PID] = p.Resident
+			w.resident += p.Resident
 		}
 	}
 }
@@ -152,18 +153,18 @@ func (w *watcher) judge(now time.Time) (condition, string) {
 	case w.why != nil:
 		return unreadable, fmt.Sprintf("The scoreboard cannot be read: %s.", logs.Escape(w.why.Error()))
 	}
-	p, ok := lookProcess(w.board.PID)
+	p, err := view.ProcessOf(w.board.PID)
 	switch {
-	case !ok, p.start != w.board.Start, w.boot != w.board.BootID:
+	case err != nil, p.Start != w.board.Start, w.boot != w.board.BootID:
 		return w.died()
-	case !p.ended():
+	case !p.Ended():
 		w.blink = time.Time{}
 	case w.blink.IsZero():
 		w.blink = now
 	case now.Sub(w.blink) >= blinkTime:
 		return w.died()
 	}
-	if p.stopped() {
+	if p.Stopped() || p.Traced() {
 		return stopped, fmt.Sprintf("Its parent, process %d, is stopped, by a signal or a debugger: nothing is decided until it goes on.", w.board.PID)
 	}
 	for _, c := range w.board.Children {
@@ -231,7 +232,7 @@ func (w *watcher) serves() string {
 				return ""
 			}
 		}
-		return "degraded, and no child serves: " + logs.Escape(firstLine(w.board.Trouble))
+		return "degraded, and no child serves: " + logs.Escape(view.FirstLine(w.board.Trouble))
 	}
 	return "it is " + logs.Escape(w.board.State)
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/pidfile"
 	"github.com/brooddaemon/brood/scoreboard"
@@ -147,10 +148,10 @@ func TestDead(t *testing.T) {
 	w, now := watch(t, dir), time.Now()
 	see(t, w, now, alive)
 	signal(t, parent.Process.Pid, unix.SIGSTOP)
-	until(t, parent.Process.Pid, func(p process, _ bool) bool { return p.stopped() })
+	until(t, parent.Process.Pid, func(p view.Process) bool { return p.Stopped() })
 	see(t, w, now, stopped, "stopped")
 	signal(t, parent.Process.Pid, unix.SIGKILL)
-	until(t, parent.Process.Pid, func(p process, _ bool) bool { return p.ended() })
+	until(t, parent.Process.Pid, func(p view.Process) bool { return p.Ended() })
 	// For a moment, a parent that replaces its program looks the same.
 	see(t, w, now, alive)
 	see(t, w, now.Add(blinkTime), dead, "dead")

@@ -7,7 +7,7 @@ export function make(name, ...children) {
   return el;
 }
 
-// age shows milliseconds as brood status does.
+// age shows milliseconds as page.go does: brood status is more exact about the first second, which a page shows too late.
 export function age(ms) {
   const s = Math.max(0, ms) / 1000;
   if (s < 60) return `${s.toFixed(1)}s`;
