@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/json"
@@ -39,7 +40,7 @@ func (s *Server) Handler() http.Handler {
 func (s *Server) routes(mux *http.ServeMux, prefix string, which []*watcher) {
 	mux.HandleFunc(prefix+"/{$}", func(w http.ResponseWriter, r *http.Request) { s.page(w, prefix, which) })
 	mux.HandleFunc(prefix+"/stream", func(w http.ResponseWriter, r *http.Request) { s.stream(w, r, which) })
-	mux.HandleFunc(prefix+"/status.json", func(w http.ResponseWriter, r *http.Request) { s.status(w, which) })
+	mux.HandleFunc(prefix+"/status.json", func(w http.ResponseWriter, r *http.Request) { s.status(w, r, which) })
 	mux.HandleFunc(prefix+"/healthz", func(w http.ResponseWriter, r *http.Request) { s.health(w, which) })
 	mux.Handle(prefix+"/metrics", s.metrics(which))
 }
@@ -131,7 +132,26 @@ type unknown struct {
 }
 
 // status answers with what brood status --json prints, by the names of the daemons.
-func (s *Server) status(w http.ResponseWriter, which []*watcher) {
+func (s *Server) status(w http.ResponseWriter, r *http.Request, which []*watcher) {
+	b, err := s.snapshots(r.Context(), which)
+	if r.Context().Err() != nil {
+		return
+	}
+	if err != nil {
+		http.Error(w, logs.Escape(err.Error()), http.StatusInternalServerError)
+		return
+	}
+	answer(w, http.StatusOK, "application/json", append(b, '\n'))
+}
+
+// snapshots looks anew at daemons, for a few requests at once: the others wait for their turn, or until ctx ends.
+func (s *Server) snapshots(ctx context.Context, which []*watcher) ([]byte, error) {
+	select {
+	case s.looks <- struct{}{}:
+		defer func() { <-s.looks }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	all := map[string]any{}
 	for _, d := range which {
 		if seen, err := view.Look(d.path); err != nil {
@@ -140,12 +160,7 @@ func (s *Server) status(w http.ResponseWriter, which []*watcher) {
 			all[d.name] = seen
 		}
 	}
-	b, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		http.Error(w, logs.Escape(err.Error()), http.StatusInternalServerError)
-		return
-	}
-	answer(w, http.StatusOK, "application/json", append(b, '\n'))
+	return json.MarshalIndent(all, "", "  ")
 }
 
 // health answers 200 if every daemon serves, else 503, with a line for each.

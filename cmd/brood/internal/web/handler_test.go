@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -149,6 +150,45 @@ func TestStatus(t *testing.T) {
 	if bad.Running || bad.Problem == "" {
 		t.Errorf("%+v", bad)
 	}
+}
+
+// However many ask, only a few look at boards at once, and who has gone while he waited is not looked for.
+func TestStatusInTurn(t *testing.T) {
+	dir := t.TempDir()
+	newFake(t, dir, self(t))
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, Daemon{"d", dir})
+		h := s.Handler()
+		ask := func(ctx context.Context) chan string {
+			body := make(chan string, 1)
+			go func() {
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "http://localhost/status.json", nil))
+				body <- w.Body.String()
+			}()
+			return body
+		}
+		for range maxLooks {
+			s.looks <- struct{}{}
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		left, waits := ask(ctx), ask(t.Context())
+		synctest.Wait()
+		if len(left)+len(waits) != 0 {
+			t.Fatal("more look than may")
+		}
+		leave()
+		if body := <-left; body != "" {
+			t.Errorf("who has gone is answered: %s", body)
+		}
+		<-s.looks
+		if body := <-waits; !strings.Contains(body, `"running": true`) {
+			t.Errorf("who has waited gets %q", body)
+		}
+		if len(s.looks) != maxLooks-1 {
+			t.Errorf("%d of %d still look", len(s.looks), maxLooks-1)
+		}
+	})
 }
 
 // The server looks by itself, ends when it is told, and ends streams that are open.

@@ -31,12 +31,15 @@ const (
 	stopTime = 3 * time.Second
 
 	maxHeader = 16 << 10
+	// maxLooks is how many requests for /status.json look at boards at once.
+	maxLooks = 4
 )
 
 // A Server shows some daemons. Make it with New.
 type Server struct {
 	hosts []string
 	boot  string
+	looks chan struct{} // one in it for each request that looks at boards itself
 
 	mu      sync.Mutex // guards what follows, and the watchers
 	all     []*watcher
@@ -59,7 +62,7 @@ func New(daemons []Daemon, hosts ...string) (*Server, error) {
 	if len(daemons) == 0 {
 		return nil, errors.New("no daemon is named")
 	}
-	s := &Server{hosts: hosts, boot: self.BootID, news: make(chan struct{}), opened: make(chan struct{}, 1), ending: make(chan struct{})}
+	s := &Server{hosts: hosts, boot: self.BootID, looks: make(chan struct{}, maxLooks), news: make(chan struct{}), opened: make(chan struct{}, 1), ending: make(chan struct{})}
 	for _, d := range daemons {
 		if err := control.CheckName(d.Name); err != nil {
 			return nil, fmt.Errorf("%w; LABEL=DIR gives it one", err)
