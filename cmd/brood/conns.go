@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -72,10 +71,8 @@ func conns(t target, asJSON bool, out io.Writer) error {
 		return err
 	}
 	if asJSON {
-		enc := json.NewEncoder(out)
-		enc.SetIndent("", "  ")
-		if eerr := enc.Encode(all); eerr != nil {
-			return eerr
+		if err := printJSON(out, all); err != nil {
+			return err
 		}
 	} else {
 		printConns(all, time.Now(), out)

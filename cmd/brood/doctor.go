@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -47,7 +46,7 @@ func newDoctor() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if d, err = t.patient(s); err != nil {
+			if d, err = t.subject(s); err != nil {
 				return err
 			}
 		}
@@ -62,9 +61,7 @@ func newDoctor() *cobra.Command {
 		}
 		out := cmd.OutOrStdout()
 		if *asJSON {
-			enc := json.NewEncoder(out)
-			enc.SetIndent("", "  ")
-			err = enc.Encode(struct {
+			err = printJSON(out, struct {
 				OK       bool             `json:"ok"`
 				Findings []doctor.Finding `json:"findings"`
 			}{!doctor.Failed(found), found})
@@ -83,8 +80,8 @@ func newDoctor() *cobra.Command {
 	return cmd
 }
 
-// patient is what is known of a daemon, also if it does not run any more.
-func (t target) patient(s doctor.System) (doctor.Daemon, error) {
+// subject is what is known of the daemon to be examined, also if it does not run any more.
+func (t target) subject(s doctor.System) (doctor.Daemon, error) {
 	d := doctor.Daemon{RunDir: t.dir, Settings: doctor.Defaults()}
 	b, err := scoreboard.Read(t.board())
 	if errors.Is(err, os.ErrNotExist) {

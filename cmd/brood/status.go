@@ -46,9 +46,7 @@ func status(t target, asJSON bool, out io.Writer) error {
 		return err
 	}
 	if asJSON {
-		enc := json.NewEncoder(out)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(d); err != nil {
+		if err := printJSON(out, d); err != nil {
 			return err
 		}
 	} else {
@@ -58,6 +56,13 @@ func status(t target, asJSON bool, out io.Writer) error {
 		return fmt.Errorf("not running: its parent, process %d, is gone", d.PID)
 	}
 	return nil
+}
+
+// printJSON prints what a command has found for programs.
+func printJSON(out io.Writer, found any) error {
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(found)
 }
 
 func printStatus(d *view.Daemon, now time.Time, out io.Writer) {

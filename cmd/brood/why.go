@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -187,9 +186,7 @@ func (s *story) outcome() string {
 
 // encode prints the story for programs: what is known of the child, and the last sentence.
 func (s *story) encode(out io.Writer) error {
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(struct {
+	return printJSON(out, struct {
 		PID     int                `json:"pid"`
 		Running bool               `json:"running"` // the parent is
 		Child   *scoreboard.Child  `json:"child,omitzero"`

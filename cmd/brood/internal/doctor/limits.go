@@ -51,7 +51,7 @@ func openFiles(s System, d Daemon) []Finding {
 		"raise LimitNOFILE= or ulimit -n, or lower -max-children")
 	if len(d.Children) > 0 {
 		need = uint64(filesForChild + filesPerJob*d.Settings.Concurrency + len(d.Listen))
-		found = append(found, s.files(d.Children[0], "a child", need, fmt.Sprintf("%d jobs at once", d.Settings.Concurrency),
+		found = append(found, s.files(d.Children[0], "a child", need, fmt.Sprintf("a concurrency of %d", d.Settings.Concurrency),
 			"raise LimitNOFILE= or ulimit -n, or -rlimits nofile=N, or lower -concurrency")...)
 	}
 	return found
