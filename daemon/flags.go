@@ -28,7 +28,7 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.text(&cfg.User, "user", "`user` that the children are, by name or number; only root can set it")
 	s.text(&cfg.Group, "group", "`group` that the children are in, by name or number")
 	s.value((*octal)(&cfg.Umask), "umask", "file mode creation `mask`, octal; -1 keeps the one that is set")
-	s.list(&cfg.Environ, "environ", "environment `variable` that children get: NAME, NAME=value or the begin and *; repeat for more")
+	s.list(&cfg.Environ, "environ", "environment `variable` that children get: NAME, NAME=value or the beginning of names and *; repeat for more")
 	s.list(&cfg.Rlimits, "rlimits", "`limit` for each child: NAME=VALUE, such as nofile=4096; repeat for more")
 	s.text(&cfg.RunDir, "run-dir", "`directory` of pidfile, scoreboard and control socket; default /run/NAME as root")
 	s.text(&cfg.PIDFile, "pid-file", "`file` to lock and to write the parent's pid to")
