@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -15,7 +16,7 @@ const crowdPatience = time.Second
 
 // evict tells the jobs of a draining child why they are to end; what has not ended after KillGrace is killed.
 func (p *pool) evict(m *member, why string) {
-	m.evicted, m.end = true, firstOf(m.end, why)
+	m.evicted, m.end = true, cmp.Or(m.end, why)
 	p.log(slog.LevelWarn, m, "evicting child", "cause", why)
 	within := max(p.killGrace, 0)
 	p.setPhase(m, phaseDraining, p.now.Add(within))

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -128,7 +129,7 @@ func (l *loop) tellExit(proc *process) {
 		x.Status = proc.status.ExitStatus()
 	}
 	if m := l.pool.find(proc.who); m != nil {
-		x.Cause, x.Dequeue = firstOf(m.end, m.failed), m.kind == scoreboard.Dequeue
+		x.Cause, x.Dequeue = cmp.Or(m.end, m.failed), m.kind == scoreboard.Dequeue
 	}
 	l.hooks.do("ChildExit", func() { l.cfg.ChildExit(x) })
 }

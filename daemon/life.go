@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -237,7 +238,7 @@ func (p *pool) startFailed(m *member, status, text string) {
 	err := fmt.Errorf("child %s", text)
 	switch {
 	case p.stopping != stopNot || m.end != "" && m.failed == "":
-		p.logSome(false, slog.LevelInfo, m, "child ended", "cause", firstOf(m.end, text), "status", status)
+		p.logSome(false, slog.LevelInfo, m, "child ended", "cause", cmp.Or(m.end, text), "status", status)
 	case m.kind == scoreboard.Dequeue:
 		p.dequeueFailed(m, text)
 	case p.booting:
@@ -331,7 +332,7 @@ func (p *pool) timeouts() {
 			if m.phase == phaseStarting {
 				m.failed = fmt.Sprintf("was not ready within %v", p.startTimeout)
 			}
-			p.kill(m, fmt.Sprintf("timeout: %s", firstOf(m.end, m.failed)))
+			p.kill(m, fmt.Sprintf("timeout: %s", cmp.Or(m.end, m.failed)))
 		}
 		if due(m.expires) {
 			m.expires = never
@@ -342,11 +343,4 @@ func (p *pool) timeouts() {
 			p.do(actKillJob{m.who, r.serial})
 		}
 	}
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

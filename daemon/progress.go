@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -34,7 +35,7 @@ func (p *pool) progress(req control.Request) string {
 	case req.Verb == control.VerbDrain && p.draining != nil && p.drained:
 		return "draining: " + left(len(p.members))
 	case req.Verb == control.VerbDrain && p.draining != nil:
-		return "waiting for what is under way: " + firstOf(p.rollProgress(), "the start of children")
+		return "waiting for what is under way: " + cmp.Or(p.rollProgress(), "the start of children")
 	}
 	return ""
 }
@@ -68,7 +69,7 @@ func (p *pool) rollProgress() string {
 func (p *pool) upgradeProgress() string {
 	switch p.upgrade.stage {
 	case upgradeWaiting:
-		return "waiting for what is under way: " + firstOf(p.rollProgress(), "the start of children")
+		return "waiting for what is under way: " + cmp.Or(p.rollProgress(), "the start of children")
 	case upgradeTrying:
 		return "the program is tried"
 	}

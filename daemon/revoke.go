@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"time"
@@ -90,7 +91,7 @@ func (p *pool) settled(ev evSettled) {
 		return
 	case ev.leaving:
 		// Also if the slot has told already that the job is over: the child means it.
-		m.end = firstOf(m.revokedFor, "leaves with its job")
+		m.end = cmp.Or(m.revokedFor, "leaves with its job")
 		m.revoked, m.waiting = nil, nil
 		p.miss(m, m.end)
 		m.evicted = true

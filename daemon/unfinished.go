@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -59,7 +60,7 @@ func (m *member) deathOf(status string) death {
 
 func (l *loop) writeUnfinished(ev evExited, m *member, c scoreboard.Child) {
 	line := fmt.Appendf(nil, "unfinished job=%d of=%d seconds=%.3f status=%q", c.Job, c.Running, max(time.Since(c.Started), 0).Seconds(), ev.status)
-	if why := firstOf(m.end, m.revokedFor); why != "" {
+	if why := cmp.Or(m.end, m.revokedFor); why != "" {
 		line = fmt.Appendf(line, " cause=%q", why)
 	}
 	if c.Client != "" {
