@@ -130,7 +130,7 @@ func (p *Parent) createBoard() error {
 	}
 	path := p.boardPath()
 	if p.handed != nil {
-		return p.adoptBoard(path)
+		return p.adoptBoard(path, id)
 	}
 	_, err := os.Lstat(path)
 	p.unclean = err == nil

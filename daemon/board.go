@@ -15,14 +15,14 @@ func (l *loop) try(err error) {
 	}
 }
 
-// mendRate is how many lines each second tell that the scoreboard has been mended: whoever cuts it may do so again and again.
+// mendRate is how many lines each second tell that the scoreboard has been mended: whoever hurts it may do so again and again.
 const mendRate = 1.0 / 60
 
-// mend makes the scoreboard whole again if a child, or somebody else who may write to it, has cut it short. The children are
-// asked for a sign of life, for then they see to their places, too.
+// mend makes the scoreboard whole again if a child, or somebody else who may write to it, has cut it short or written over its
+// header. The children are asked for a sign of life, for then they see to their places, too.
 func (l *loop) mend() {
-	cut, err := l.board.Mend()
-	if !cut {
+	hurt, err := l.board.Mend()
+	if !hurt {
 		l.try(err)
 		return
 	}
@@ -32,7 +32,7 @@ func (l *loop) mend() {
 		}
 	}
 	if l.mends.may(time.Now()) {
-		l.log.Error("the scoreboard was cut short by somebody who can write to it, such as a child; it has been mended", "err", err)
+		l.log.Error("the scoreboard was damaged by somebody who can write to it, such as a child; it has been mended", "err", err)
 	}
 }
 

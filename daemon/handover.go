@@ -14,6 +14,7 @@ import (
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/inherit"
 	"github.com/brooddaemon/brood/internal/logs"
+	"github.com/brooddaemon/brood/scoreboard"
 )
 
 // A handover is what a parent hands to the program that it executes in its own place: all that it knows, and the numbers of
@@ -32,6 +33,7 @@ type handover struct {
 	Program  string `json:"program"`
 	StartDir string `json:"start_dir"`
 	Slots    int    `json:"slots"`
+	Layout   uint32 `json:"layout,omitempty"` // of the scoreboard
 
 	Service   handedService    `json:"service"`
 	Pool      savedPool        `json:"pool"`
@@ -192,6 +194,10 @@ func (h *handover) understood(spoken inherit.Speaks) error {
 	if h.Agreement.With(spoken) == 0 {
 		return fmt.Errorf("the parent that runs speaks agreement %d to %d, this program %d to %d: stop and start the daemon",
 			h.Agreement.Oldest, h.Agreement.Newest, spoken.Oldest, spoken.Newest)
+	}
+	if h.Layout != 0 && h.Layout != scoreboard.Version {
+		return fmt.Errorf("the scoreboard of the daemon that runs has layout %d, this program has %d: stop and start the daemon",
+			h.Layout, scoreboard.Version)
 	}
 	if h.InUse.Newest != 0 && (h.InUse.Oldest < spoken.Oldest || h.InUse.Newest > spoken.Newest) {
 		return fmt.Errorf("the children that run use agreement %d to %d, this program speaks %d to %d: "+

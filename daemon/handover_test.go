@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brooddaemon/brood/internal/inherit"
+	"github.com/brooddaemon/brood/scoreboard"
 )
 
 // What is too long to be read by the next program is not handed over: the parent goes on, and says why.
@@ -51,5 +52,15 @@ func TestHandoverTooLong(t *testing.T) {
 	}
 	if err := f.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A program that knows another layout of the scoreboard hears that on its trial; one that says nothing of it is older than the question.
+func TestHandoverLayout(t *testing.T) {
+	for layout, fits := range map[uint32]bool{0: true, scoreboard.Version: true, scoreboard.Version + 1: false} {
+		h := &handover{Agreement: inherit.Spoken, Layout: layout}
+		if err := h.understood(inherit.Spoken); (err == nil) != fits {
+			t.Errorf("layout %d: %v", layout, err)
+		}
 	}
 }

@@ -29,8 +29,8 @@ func (p *Parent) adoptLocks() error {
 }
 
 // adoptBoard takes over the scoreboard.
-func (p *Parent) adoptBoard(path string) (err error) {
-	if p.board, err = scoreboard.Adopt(path, p.handed.Board, p.handed.Events); err != nil {
+func (p *Parent) adoptBoard(path string, id scoreboard.Identity) (err error) {
+	if p.board, err = scoreboard.Adopt(path, p.handed.Board, id, p.handed.Slots, p.handed.Events); err != nil {
 		return err
 	}
 	p.openRing()

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brooddaemon/brood/internal/inherit"
+	"github.com/brooddaemon/brood/scoreboard"
 )
 
 // A succession is what the loop keeps of the replacement of this parent's program by another one in its own place.
@@ -222,7 +223,7 @@ func (l *loop) handover() *handover {
 	h := &handover{
 		Agreement: inherit.Spoken, At: monotonic(), Cause: l.succession.cause, LogLevel: l.level.moved,
 		Name: l.cfg.Name, RunDir: l.cfg.RunDir, PIDFile: l.cfg.PIDFile, Program: l.program, StartDir: l.startDir,
-		Slots: l.board.Slots(), Service: handedService{l.service.Socket, l.service.watchdog},
+		Slots: l.board.Slots(), Layout: scoreboard.Version, Service: handedService{l.service.Socket, l.service.watchdog},
 		Board: l.board.FD(), Events: l.ring.last(), Bell: l.bell, Operators: fdOf(l.operators),
 	}
 	h.Pool = l.pool.save(watchmaker{time.Now(), h.At})

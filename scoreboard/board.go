@@ -2,7 +2,6 @@ package scoreboard
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -89,27 +88,32 @@ func Create(path string, id Identity, slots int) (*Board, error) {
 }
 
 // Adopt takes over the file that this very process had open before it replaced itself with exec(2): its descriptor, which is
-// close-on-exec from here on, and the number of the last event, which is not taken from a file that others can write to. The
-// caller owns the descriptor as long as there is an error.
-func Adopt(path string, fd int, events uint64) (*Board, error) {
+// close-on-exec from here on. Whose it is, how many slots it has and the number of the last event are not taken from a file that
+// others can write to: what they have made of its head is put right. The caller owns the descriptor as long as there is an error.
+func Adopt(path string, fd int, id Identity, slots int, events uint64) (*Board, error) {
 	unix.CloseOnExec(fd)
+	if slots < 1 || slots > MaxSlots {
+		return nil, fmt.Errorf("scoreboard: %d slots handed over, 1 to %d are possible", slots, MaxSlots)
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, fmt.Errorf("scoreboard: %w", os.NewSyscallError("fstat", err))
 	}
-	head := make([]byte, HeaderSize)
-	if _, err := unix.Pread(fd, head, 0); err != nil {
+	mine := make([]byte, offset(slots))
+	if _, err := unix.Pread(fd, mine, 0); err != nil { // what is not there any more is mended
 		return nil, fmt.Errorf("scoreboard: %w", os.NewSyscallError("pread", err))
 	}
-	slots, err := check(head, st.Size)
-	if err != nil {
-		return nil, fmt.Errorf("scoreboard: %w", err)
+	head := header(id, slots)
+	if there := mine[:HeaderSize]; !sameHead(there, head) {
+		copy(there, head)
 	}
-	mine := make([]byte, offset(slots))
-	if n, err := unix.Pread(fd, mine, 0); err != nil || n < len(mine) {
-		return nil, fmt.Errorf("scoreboard: %w", short(cmp.Or(os.NewSyscallError("pread", err), io.ErrUnexpectedEOF)))
-	}
-	return &Board{f: os.NewFile(uintptr(fd), path), path: path, slots: slots, events: events, mine: mine, blocks: st.Blocks}, nil
+	b := &Board{f: os.NewFile(uintptr(fd), path), path: path, slots: slots, events: events, mine: mine, blocks: st.Blocks}
+	return b, nil
+}
+
+// sameHead reports whether two headers say the same of the layout, and of whose board it is but for when it was made.
+func sameHead(a, b []byte) bool {
+	return bytes.Equal(a[:hCreated], b[:hCreated]) && bytes.Equal(a[hEventSize:hStatus], b[hEventSize:hStatus])
 }
 
 func (b *Board) abandon(tmp string, err error) error {

@@ -1,7 +1,10 @@
 package scoreboard
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -9,7 +12,8 @@ import (
 
 // A file that children can write to they can cut short, too: a mapping wants a descriptor that can be written to, and whoever has
 // one may truncate. The parent cannot be hurt by that, since it maps nothing; children get a fault from the next store, and
-// Slot survives it. What is left is to make the file whole again, so that children can attach and readers understand it.
+// Slot survives it. They can write over the header as well, from which nobody takes anything but readers, and children who attach. What
+// is left is to make the file whole again, so that these understand it.
 
 // allocated returns the size and the number of blocks that the file has.
 func (b *Board) allocated() (unix.Stat_t, error) {
@@ -30,31 +34,37 @@ func (b *Board) keep(p []byte, off int) {
 	copy(b.mine[off:], p)
 }
 
-// Mend makes the file whole again if somebody has cut it short, and reports whether that was so. What the parent has written is
-// there again; what children had said behind the cut, and events, are lost.
+// Mend makes the file whole again if somebody has cut it short, or has written over what its header says of the layout, and reports
+// whether that was so. What the parent has written is there again; what children had said behind the cut, and events, are lost.
 //
 // Call it now and then, and before a child is started, which would find no scoreboard else.
-func (b *Board) Mend() (cut bool, err error) {
+func (b *Board) Mend() (hurt bool, err error) {
 	st, err := b.allocated()
 	if err != nil {
 		return false, fmt.Errorf("scoreboard: %w", err)
 	}
 	// One that was cut and that the parent has written to since may have its size again, but it has holes.
 	if st.Size >= int64(size(b.slots)) && st.Blocks >= b.blocks {
-		return false, nil
+		var head [hStatus]byte
+		if _, err := b.f.ReadAt(head[:], 0); err != nil && !errors.Is(err, io.EOF) {
+			return false, fmt.Errorf("scoreboard: %w", err)
+		}
+		if bytes.Equal(head[:], b.mine[:hStatus]) {
+			return false, nil
+		}
 	}
 	if err := fallocate(int(b.f.Fd()), int64(size(b.slots))); err != nil {
-		return true, fmt.Errorf("scoreboard: cut short, and not to be mended: %w", err)
+		return true, fmt.Errorf("scoreboard: hurt, and not to be mended: %w", err)
 	}
 	for slot := range b.slots {
 		at := offset(slot)
 		if _, err := b.f.WriteAt(b.mine[at:at+parentPart], int64(at)); err != nil {
-			return true, fmt.Errorf("scoreboard: cut short, and not to be mended: %w", err)
+			return true, fmt.Errorf("scoreboard: hurt, and not to be mended: %w", err)
 		}
 	}
 	// Last, as it makes a scoreboard of it.
 	if _, err := b.f.WriteAt(b.mine[:HeaderSize], 0); err != nil {
-		return true, fmt.Errorf("scoreboard: cut short, and not to be mended: %w", err)
+		return true, fmt.Errorf("scoreboard: hurt, and not to be mended: %w", err)
 	}
 	if st, err = b.allocated(); err == nil {
 		b.blocks = min(b.blocks, st.Blocks)

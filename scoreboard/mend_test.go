@@ -1,11 +1,13 @@
 package scoreboard
 
 import (
+	"bytes"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // Somebody cuts the file under a child: what it says is lost, and nothing else happens to it. The parent makes the file whole.
@@ -78,5 +80,62 @@ func TestSurviveOnlyCuts(t *testing.T) {
 			defer s.survive(&done, false)
 			f()
 		}()
+	}
+}
+
+// Somebody writes over the header: it is mended, before and after an upgrade, which takes nothing from it.
+func TestMendHead(t *testing.T) {
+	for name, hurt := range map[string]func(b *Board) error{
+		"beheaded": func(b *Board) error { _, err := b.f.WriteAt(bytes.Repeat([]byte{0xff}, HeaderSize), 0); return err },
+		"1 slot":   func(b *Board) error { _, err := b.f.WriteAt([]byte{1, 0, 0, 0}, hSlots); return err },
+		"9 slots":  func(b *Board) error { _, err := b.f.WriteAt([]byte{9, 0, 0, 0}, hSlots); return err },
+		"no ring":  func(b *Board) error { _, err := b.f.WriteAt([]byte{0, 0, 0, 0}, hEvents); return err },
+		"cut":      func(b *Board) error { return b.f.Truncate(0) },
+	} {
+		b := create(t, 4)
+		must(t, b.SetListen("here"))
+		must(t, b.Bear(3, Serve, 3, "start", time.Unix(8, 8)))
+		must(t, b.SetPID(3, 103))
+		must(t, b.Record(Event{Kind: EventNote}))
+		before, err := Read(b.path)
+		must(t, err)
+		must(t, hurt(b))
+		if hurt, err := b.Mend(); !hurt || err != nil {
+			t.Errorf("%s: Mend says %v, %v", name, hurt, err)
+		}
+		after, err := Read(b.path)
+		must(t, err)
+		if name == "cut" {
+			before.Children[0].State, before.Children[0].Since = after.Children[0].State, after.Children[0].Since // the child's
+		}
+		if diff := cmp.Diff(before, after); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+
+		must(t, hurt(b))
+		fd, err := unix.Dup(b.FD())
+		must(t, err)
+		next, err := Adopt(b.path, fd, Identity{Name: "test"}, 4, b.Recorded())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		must(t, next.SetListen("here"))
+		if _, err := next.Mend(); err != nil {
+			t.Errorf("%s: the next parent: %v", name, err)
+		}
+		if hurt, err := next.Mend(); hurt || err != nil {
+			t.Errorf("%s: the next parent, again: %v, %v", name, hurt, err)
+		}
+		after, err = Read(b.path)
+		must(t, err)
+		if next.Slots() != 4 || after.Slots != 4 || after.Identity != before.Identity || after.Listen != before.Listen {
+			t.Errorf("%s: the next parent has %d slots and %+v, want %+v", name, next.Slots(), after, before)
+		}
+		must(t, next.Record(Event{Kind: EventNote}))
+		if got := since(t, openRing(t, b.path), b.Recorded()); len(got) != 1 || got[0].Seq != b.Recorded()+1 {
+			t.Errorf("%s: the next parent has recorded %+v", name, got)
+		}
+		must(t, next.Remove())
 	}
 }

@@ -99,7 +99,7 @@ func TestRingAdopted(t *testing.T) {
 	}
 	fd, err := unix.Dup(b.FD())
 	must(t, err)
-	next, err := Adopt(b.path, fd, b.Recorded())
+	next, err := Adopt(b.path, fd, Identity{Name: "test"}, 1, b.Recorded())
 	must(t, err)
 	must(t, next.Record(Event{Slot: -1, Text: "after"}))
 	got := since(t, openRing(t, b.path), 2)

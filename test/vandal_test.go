@@ -102,7 +102,7 @@ func TestBoardCut(t *testing.T) {
 	if after.Daemon != before.Daemon || after.Listen != before.Listen {
 		t.Errorf("the header is %+v, was %+v", after, before)
 	}
-	const told = "the scoreboard was cut short by somebody"
+	const told = "the scoreboard was damaged by somebody"
 	if err := eventually(patience, func() error {
 		if log, err := os.ReadFile(d.log); err != nil || !bytes.Contains(log, []byte(told)) {
 			return fmt.Errorf("the log does not say %q (%v)", told, err)
@@ -120,6 +120,38 @@ func TestBoardCut(t *testing.T) {
 	}
 	if _, err := d.await("generation=2", "children=4", "idle=4", "died=0"); err != nil {
 		t.Error(err)
+	}
+}
+
+// A child writes over the header, so that it is none any more, or tells of another number of slots. The parent takes nothing from
+// there, not even when it is replaced, and puts it right, so that new children find their places.
+func TestBoardBeheaded(t *testing.T) {
+	t.Parallel()
+	s := openSite(t)
+	d, err := s.serve(nil, "vandal", "-prefork", "3", "-soak", "0s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := d.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, how := range []string{"behead", "count 1"} {
+		for _, verb := range []string{"upgrade", "reload"} {
+			if err := d.vandalize(how); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := s.command("brood", verb, d.run).CombinedOutput(); err != nil {
+				t.Fatalf("%s, %s: %v %s", how, verb, err, out)
+			}
+		}
+		after, err := d.await(fmt.Sprint("generation=", i+2), "children=3", "idle=3", "died=0", "killed=0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after.Daemon != before.Daemon || after.Listen != before.Listen {
+			t.Errorf("%s: the header is %+v, was %+v", how, after, before)
+		}
 	}
 }
 

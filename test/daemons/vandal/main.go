@@ -1,6 +1,8 @@
 // Vandal is a daemon whose children do to the scoreboard what a child can. Each connection is a job and says what, in lines:
 //
 //	cut N    makes the file N bytes long
+//	behead   fills the header with 0xff
+//	count N  writes into the header that there are N slots
 //	fill     fills its own slot with 0xff, the parent's part, too, and goes on for a second
 //	pass     does nothing
 //
@@ -11,6 +13,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"net"
@@ -68,9 +71,18 @@ func main() {
 
 func obey(line string, board, slot int) error {
 	var n int64
-	switch _, err := fmt.Sscanf(line, "cut %d", &n); {
-	case err == nil:
+	if _, err := fmt.Sscanf(line, "cut %d", &n); err == nil {
 		return unix.Ftruncate(board, n)
+	}
+	if _, err := fmt.Sscanf(line, "count %d", &n); err == nil {
+		const slots = 20
+		_, err := unix.Pwrite(board, binary.LittleEndian.AppendUint32(nil, uint32(n)), slots)
+		return err
+	}
+	switch {
+	case line == "behead":
+		_, err := unix.Pwrite(board, bytes.Repeat([]byte{0xff}, 4096), 0)
+		return err
 	case line == "fill":
 		const header, size = 4096, 512
 		for end := time.Now().Add(time.Second); time.Now().Before(end); {
