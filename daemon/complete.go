@@ -208,10 +208,12 @@ func (cfg *Config) checkSize() error {
 	return nil
 }
 
-// What the parent holds open for each child, and for itself.
+// What the parent holds open for each child, and for itself; and about how many threads a child and the parent have.
 const (
-	openPerChild = 6
-	openForSelf  = 128
+	openPerChild    = 6
+	openForSelf     = 128
+	threadsPerChild = 8
+	threadsForSelf  = 24
 )
 
 // allowed reports whether this user may be the parent.
@@ -224,35 +226,45 @@ func (cfg *Config) allowed() error {
 
 // fit sees whether the system allows as many children, with those that a step of a reload adds and one that drains. A number that
 // nobody has asked for is lowered, which the log is told; for one that somebody has asked for the error says what to do. How many
-// may drain is always lowered: when a reload needs room, the oldest of them make it.
+// may drain is always lowered: when a reload needs room, the oldest of them make it. The limit on processes is one on threads, of which
+// nobody knows how many there will be: what it is likely to be enough for is an error for nobody.
 func (cfg *Config) fit(otherUser, asked bool) (corrections []string, err error) {
 	type bound struct {
 		resource  int
 		of        string
-		processes func(limit uint64) uint64
+		processes func(limit uint64) (surely, likely uint64)
 	}
-	bounds := []bound{{unix.RLIMIT_NOFILE, "on open files (ulimit -n)", func(limit uint64) uint64 {
-		return max(limit, openForSelf)/openPerChild - openForSelf/openPerChild
+	each := func(limit, forSelf, perChild uint64) uint64 { return max(limit, forSelf)/perChild - forSelf/perChild }
+	bounds := []bound{{unix.RLIMIT_NOFILE, "on open files (ulimit -n)", func(limit uint64) (surely, likely uint64) {
+		n := each(limit, openForSelf, openPerChild)
+		return n, n
 	}}}
 	if os.Geteuid() != 0 || otherUser { // root is not bound by it (setrlimit(2))
-		all := func(limit uint64) uint64 { return limit }
-		bounds = append(bounds, bound{unix.RLIMIT_NPROC, "on processes of one user (ulimit -u)", all})
+		bounds = append(bounds, bound{unix.RLIMIT_NPROC, "on processes of one user (ulimit -u)", func(limit uint64) (surely, likely uint64) {
+			return limit, each(limit, threadsForSelf, threadsPerChild)
+		}})
 	}
+	// Of so many processes that there may be, of a step, and of one that drains, there is room for all.
+	fitting := func(room int) int { return max(0, min((room-1)*10/11, room-2)) }
 	for _, b := range bounds {
 		var limit unix.Rlimit
 		if unix.Getrlimit(b.resource, &limit) != nil {
 			continue
 		}
-		room := int(min(b.processes(limit.Cur), 2*scoreboard.MaxSlots)) - cfg.Dequeue.Max
-		most := max(0, min((room-1)*10/11, room-2)) // of these, of a step, and of one that drains, there is room for all
+		surely, likely := b.processes(limit.Cur)
+		room := int(min(surely, 2*scoreboard.MaxSlots)) - cfg.Dequeue.Max
+		most, wise := fitting(room), fitting(int(min(likely, 2*scoreboard.MaxSlots))-cfg.Dequeue.Max)
 		switch {
-		case most >= cfg.MaxChildren:
-		case asked || most < cfg.Prefork:
+		case wise >= cfg.MaxChildren:
+		case most < cfg.MaxChildren && asked, most < cfg.Prefork:
 			return nil, fmt.Errorf("field MaxChildren is %d, but the limit %s, %d, is enough for %d: raise it or lower MaxChildren",
 				cfg.MaxChildren, b.of, limit.Cur, most)
+		case asked:
+			corrections = append(corrections, fmt.Sprintf("MaxChildren is %d, and the limit %s, %d, which counts threads, is enough for %d or so",
+				cfg.MaxChildren, b.of, limit.Cur, wise))
 		default:
-			cfg.MaxChildren = most
-			corrections = append(corrections, fmt.Sprintf("at most %d children: the limit %s is %d", most, b.of, limit.Cur))
+			cfg.MaxChildren = min(most, max(wise, cfg.Prefork, cfg.MinSpare))
+			corrections = append(corrections, fmt.Sprintf("at most %d children: the limit %s is %d", cfg.MaxChildren, b.of, limit.Cur))
 		}
 		if most = room - cfg.MaxChildren - rollStep(cfg.MaxChildren); most < cfg.MaxDrainingChildren {
 			cfg.MaxDrainingChildren = most
