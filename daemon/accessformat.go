@@ -92,7 +92,7 @@ func (f AccessFormat) append(b []byte, a *accessed) []byte {
 	return append(b, '\n')
 }
 
-// status is what stands for nothing where a number is wanted: what nginx writes.
+// status is what nginx writes of a client who left before he was answered, where there is no status.
 func (a *accessed) status() int {
 	if a.Status == 0 && (a.End == endGone || a.End == endKilledGone) {
 		return statusGone
@@ -113,7 +113,7 @@ func appendJSONLine(b []byte, a *accessed) []byte {
 		name  string
 		value int64
 	}{
-		{"status", int64(a.Status)}, {"bytes", a.Bytes}, {"us", a.Took.Microseconds()}, {"pid", int64(a.from.PID)}, {"slot", int64(a.from.Slot)},
+		{"status", int64(a.status())}, {"bytes", a.Bytes}, {"us", a.Took.Microseconds()}, {"pid", int64(a.from.PID)}, {"slot", int64(a.from.Slot)},
 		{"generation", int64(a.from.Generation)}, {"job", int64(a.Job)},
 	} {
 		b = append(append(append(b, `,"`...), n.name...), `":`...)

@@ -125,7 +125,7 @@ func TestAccessHijacked(t *testing.T) {
 	}
 	s.wantEnds(3, map[string]string{
 		"GET /who HTTP/1.1":              "[200 done 200 done]",
-		"GET /detach?id=detach HTTP/1.1": "[0 cancelled: client gone]",
+		"GET /detach?id=detach HTTP/1.1": "[499 cancelled: client gone]",
 	})
 	s.stop(syscall.SIGTERM)
 }
