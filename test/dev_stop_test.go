@@ -54,6 +54,7 @@ func (w *workshop) stopped(s syscall.Signal, group bool) {
 
 // So does a reader of its output who leaves.
 func TestDevReaderLeaves(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	w := openWorkshop(t)
 	r, side, err := os.Pipe()
@@ -78,6 +79,7 @@ func TestDevReaderLeaves(t *testing.T) {
 
 // Ctrl-C in the middle of a build.
 func TestDevStopsBuilding(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	w := openWorkshop(t)
 	w.start()

@@ -54,6 +54,7 @@ func TestDevRollsOver(t *testing.T) {
 
 // What changes nothing is not built, or not rolled over. B36
 func TestDevNothingChanges(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	w := openWorkshop(t)
 	w.start()
@@ -79,6 +80,7 @@ func TestDevNothingChanges(t *testing.T) {
 
 // An error of the compiler is told once, and the last good build goes on.
 func TestDevBuildError(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	w := openWorkshop(t)
 	w.start()
@@ -109,6 +111,7 @@ func TestDevBuildError(t *testing.T) {
 
 // A change that is saved in two steps is one: what fails in between is not told. B33
 func TestDevHalfSaved(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	w := openWorkshop(t)
 	w.start()
@@ -129,6 +132,7 @@ func TestDevHalfSaved(t *testing.T) {
 
 // A program that compiles and does not come up is given up, and the user is told why.
 func TestDevGivenUp(t *testing.T) { // B21
+	leaveToPlain(t)
 	t.Parallel()
 	w := openWorkshop(t)
 	w.start()
@@ -150,6 +154,7 @@ func TestDevGivenUp(t *testing.T) { // B21
 
 // The first build may fail: it waits.
 func TestDevFirstBuildBroken(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	w := openWorkshop(t)
 	w.edit("main.go", "package main", "packag main")
@@ -164,6 +169,7 @@ func TestDevFirstBuildBroken(t *testing.T) {
 
 // A program that ends by itself is started again when a change has been built.
 func TestDevProgramEnds(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	w := openWorkshop(t)
 	w.edit("main.go", "flag.Parse()", "flag.Parse(); os.Exit(7)")
@@ -186,6 +192,7 @@ func TestDevProgramEnds(t *testing.T) {
 
 // The module may be one of a workspace.
 func TestDevWorkspace(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	w := openWorkshop(t)
 	w.edit("go.mod", "\tex.org/lib => ./lib\n", "")
@@ -200,6 +207,7 @@ func TestDevWorkspace(t *testing.T) {
 
 // The program is told how to behave in a developer's hands, and what the user has set goes before, but for what cannot be.
 func TestDevEnvironment(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	for _, c := range []struct{ name, set, want string }{
 		{"as it is", "BROOD_DAEMONIZE=true", "BROOD_SOAK=200ms"}, {"set", "BROOD_SOAK=70ms", "BROOD_SOAK=70ms"},

@@ -144,3 +144,12 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"stranger": cmdStranger, // stranger: start a process that is no daemon; sets STRANGER and STRANGER_ID
 	"closer":   cmdCloser,   // closer: listen on $CLOSER and close each connection at once
 }
+
+// leaveToPlain skips a test that takes long, mostly for what other programs do, in a short run with the race detector: the run
+// without it has the test, too.
+func leaveToPlain(t *testing.T) {
+	t.Helper()
+	if raceEnabled && testing.Short() {
+		t.Skip("takes long, and little of it is ours: left to the run without -race")
+	}
+}

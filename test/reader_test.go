@@ -205,6 +205,7 @@ func empty(v any) bool {
 
 // A file that is damaged is refused, or what cannot be known of it is marked so.
 func TestReaderDamaged(t *testing.T) {
+	leaveToPlain(t)
 	needPython(t)
 	t.Parallel()
 	d := busyBoard(t)

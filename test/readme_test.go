@@ -52,6 +52,7 @@ func readmeSteps(t *testing.T, readme []byte) []step {
 // TestREADME does what the README says, in order, in a copy of the tree, and looks whether the first word of each line
 // that it shows is in what the command really prints.
 func TestREADME(t *testing.T) {
+	leaveToPlain(t)
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("needs curl, as the README says")
 	}
