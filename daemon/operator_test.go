@@ -390,3 +390,36 @@ func TestOperatorsCloseTheirHalf(t *testing.T) {
 		}
 	}
 }
+
+// Who takes his time for his request keeps nobody from anything, and when he has said all of it he has his answer, from whoever is there.
+func TestOperatorsTakeTheirTime(t *testing.T) {
+	t.Parallel()
+	s := start(t, lines)
+	var slow []*net.UnixConn
+	for _, begin := range []string{"", "{", `{"verb":`} {
+		c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: s.path("run/" + control.SocketName), Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(patience))
+		if _, err := io.WriteString(c, begin); err != nil {
+			t.Fatal(err)
+		}
+		slow = append(slow, c)
+	}
+	begun := time.Now()
+	s.gets(control.Request{Verb: control.VerbUpgrade})
+	if d := time.Since(begun); d > control.RequestTime/2 {
+		t.Errorf("the upgrade has waited for them: %v", d)
+	}
+	for i, rest := range []string{`{"verb":"status"}`, `"verb":"log-level"}`, `"reopen"}`} {
+		if _, err := io.WriteString(slow[i], rest+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := io.ReadAll(slow[i]); err != nil || !bytes.HasPrefix(answer, []byte(`{"ok":true`)) {
+			t.Errorf("%s: %.200q, %v", rest, answer, err)
+		}
+	}
+	s.stop(syscall.SIGTERM)
+}

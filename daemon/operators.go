@@ -113,13 +113,18 @@ func hungUp(c syscall.Conn) {
 	})
 }
 
-// receiveOperator takes his request, while the gate is open, and passes it on.
+// receiveOperator takes his request, while the gate is open, and passes it on. Who takes his time for it is not waited for inside: a
+// gate that is to be closed lets nobody in, and so nobody would listen to children.
 func (l *loop) receiveOperator(c *net.UnixConn) *operator {
-	c.SetReadDeadline(time.Now().Add(control.RequestTime))
-	readable(c) // else Receive says what is wrong
+	late := control.Await(c)
 	l.gate.RLock()
 	defer l.gate.RUnlock()
-	req, peer, err := control.Receive(c)
+	req, peer, err := control.Request{}, control.Peer{}, late
+	if late != nil {
+		peer, _ = control.PeerOf(c)
+	} else {
+		req, peer, err = control.Receive(c)
+	}
 	if err != nil {
 		l.log.Warn("operator refused", "uid", peer.UID, "pid", peer.PID, "err", err)
 		o := newOperator(c, control.Request{})

@@ -366,3 +366,59 @@ func TestCallEnds(t *testing.T) {
 		t.Errorf("refused unread: %+v, %v", r, err)
 	}
 }
+
+// Await returns when there is nothing more to wait for, and leaves all of it to Receive.
+func TestAwait(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Listen(dir)
+	must(t, err)
+	defer l.Close()
+	long := strings.Repeat("x", maxRequest)
+	for _, c := range []struct {
+		parts []string
+		close bool
+		want  string // of Receive's error; empty: it is a request
+	}{
+		{[]string{`{"verb":"status"}` + "\n"}, false, ""},
+		{[]string{`{"verb"`, `:`, `"status"}`, "\n"}, false, ""},
+		{[]string{`{"verb":"status"}` + "\n"}, true, ""},
+		{[]string{`{"verb":"status"}`}, true, "EOF"},
+		{nil, true, "EOF"},
+		{[]string{long[1:], "x"}, false, "buffer full"},
+	} {
+		path, done, err := address(dir)
+		must(t, err)
+		asks, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+		done()
+		must(t, err)
+		hears, err := l.AcceptUnix()
+		must(t, err)
+		over := make(chan error, 1)
+		go func() { over <- Await(hears) }()
+		for i, part := range c.parts {
+			_, err := io.WriteString(asks, part)
+			must(t, err)
+			if i == len(c.parts)-1 {
+				break
+			}
+			select {
+			case err := <-over:
+				t.Fatalf("%.40q: over after %.40q: %v", c.parts, part, err)
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+		if c.close {
+			must(t, asks.CloseWrite())
+		}
+		must(t, <-over)
+		begun := time.Now()
+		if _, _, err := Receive(hears); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%.40q: %v, want %q", c.parts, err, c.want)
+		}
+		if d := time.Since(begun); d > RequestTime/2 {
+			t.Errorf("%.40q: Receive has waited for %v", c.parts, d)
+		}
+		asks.Close()
+		hears.Close()
+	}
+}

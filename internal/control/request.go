@@ -2,6 +2,7 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The verbs an operator can send; the list is closed. Those that wait for something tell how far it has come, see Progress.
@@ -63,6 +66,32 @@ const (
 
 // RequestTime is how long an operator may take for his request, and to take what he is told.
 const RequestTime = 5 * time.Second
+
+// Await waits until Receive has nothing to wait for: a request has come in, or what can become none. It takes nothing out of the
+// socket. The error says that there is no request within five seconds, or that c has been closed.
+func Await(c *net.UnixConn) error {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	c.SetReadDeadline(time.Now().Add(RequestTime))
+	line := make([]byte, maxRequest)
+	err = rc.Read(func(fd uintptr) bool {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		if n, _ := unix.Poll(poll, 0); n > 0 { // there will be no more of it
+			return true
+		}
+		n, _, err := unix.Recvfrom(int(fd), line, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		if err != nil {
+			return err != unix.EAGAIN
+		}
+		return n == len(line) || bytes.IndexByte(line[:n], '\n') >= 0
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for a request: %w", err)
+	}
+	return nil
+}
 
 // Receive reads one request. It takes at most five seconds and 64 KiB, and refuses everybody but root and this
 // process's own user.
