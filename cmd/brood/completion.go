@@ -69,6 +69,9 @@ func completeChild(cmd *cobra.Command, args []string, typed string) ([]cobra.Com
 	}
 	var all []cobra.Completion
 	for _, c := range s.Children {
+		if c.PID == 0 { // it is being born, and 0 would be taken for a slot
+			continue
+		}
 		all = append(all, cobra.CompletionWithDesc(fmt.Sprint(c.PID), fmt.Sprintf("slot %d, %s", c.Slot, c.State)))
 	}
 	return all, cobra.ShellCompDirectiveNoFileComp
