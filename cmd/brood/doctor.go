@@ -121,6 +121,13 @@ const unitTime = 5 * time.Second
 // unitFor reads the unit file that is named, or else asks systemd for that of a daemon that it has started; nil: there is none.
 func unitFor(s doctor.System, d doctor.Daemon, file string) (doctor.Unit, error) {
 	if file != "" {
+		st, err := os.Stat(file)
+		if err == nil && !st.Mode().IsRegular() {
+			err = fmt.Errorf("%s is no file", file) // a pipe would be waited for, a device read without end
+		}
+		if err != nil {
+			return nil, err
+		}
 		b, err := os.ReadFile(file)
 		return doctor.ParseUnit(string(b)), err
 	}
