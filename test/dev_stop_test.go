@@ -96,6 +96,7 @@ func TestDevStopsBuilding(t *testing.T) {
 
 // A program that does not stop is killed when its time is over, with its children.
 func TestDevKills(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	w := openWorkshop(t)
 	w.edit("main.go", "flag.Parse()", "flag.Parse(); if len(os.Args) > 0 { signal.Ignore(syscall.SIGTERM); println(\"deaf\"); select {} }")
@@ -113,6 +114,7 @@ func TestDevKills(t *testing.T) {
 
 // If brood dev itself is killed the program does not outlive it.
 func TestDevKilled(t *testing.T) { // B13
+	leaveToPlain(t)
 	t.Parallel()
 	w := openWorkshop(t)
 	w.start()

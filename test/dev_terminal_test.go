@@ -11,6 +11,7 @@ import (
 
 // Errors are coloured on a terminal, unless NO_COLOR is set.
 func TestDevColours(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	for _, c := range []struct {
 		env  string

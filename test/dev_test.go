@@ -11,6 +11,7 @@ import (
 
 // A change of whatever the program is built from is rolled over, with requests coming in all the time. B23, B31, B32, B36
 func TestDevRollsOver(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	w := openWorkshop(t)
 	w.start()

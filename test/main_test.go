@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,7 +72,7 @@ func TestScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:                "scripts",
+		Files:              scripts(t),
 		WorkdirRoot:        work,
 		Deadline:           time.Now().Add(scriptsTime),
 		RequireUniqueNames: true,
@@ -89,6 +91,22 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// aside are scripts about how daemons start, about files and what is printed: much of it other programs', little at the same time.
+var aside = regexp.MustCompile(`^(access|command|crash|daemonize|dev|doctor|environment|flags|foreground|launch|limits|listeners|lock|long|loop|pidfile|` +
+	`pinned|relative|restart|status|users|why|reload_(broken|hangs|interval|late|link|many|not|saves|slow|soak|stopped|trusted))`)
+
+// scripts returns the scripts that are to be run.
+func scripts(t *testing.T) []string {
+	all, err := filepath.Glob("scripts/*.txtar")
+	if err != nil || len(all) == 0 {
+		t.Fatal(all, err)
+	}
+	if raceEnabled && testing.Short() { // see leaveToPlain
+		all = slices.DeleteFunc(all, func(path string) bool { return aside.MatchString(filepath.Base(path)) })
+	}
+	return all
 }
 
 // condition knows [root]: whether the tests run as root.

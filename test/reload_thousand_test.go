@@ -50,6 +50,7 @@ const (
 // B55: a thousand reloads under load leave the parent as it was: no descriptor, thread, zombie or memory more, and no request
 // was lost.
 func TestThousandReloads(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	reloads := 1000
 	if testing.Short() || raceEnabled {

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -113,21 +114,27 @@ func TestTablesAgree(t *testing.T) {
 	if _, ok := tableOf(theProc).(lists); !ok {
 		t.Skip("this kernel has no lists of children")
 	}
-	var walk func(table, int) []int
-	walk = func(tb table, pid int) []int {
+	var walk func(table, int) ([]int, error)
+	walk = func(tb table, pid int) ([]int, error) {
 		kids, err := childrenOf(theProc, tb, pid)
-		if err != nil {
-			t.Error(err)
-		}
 		for _, kid := range slices.Clone(kids) {
-			kids = append(kids, walk(tb, kid)...)
+			below, berr := walk(tb, kid)
+			kids, err = append(kids, below...), errors.Join(err, berr)
 		}
 		slices.Sort(kids)
-		return kids
+		return kids, err
 	}
-	own, all := walk(lists{theProc}, c.Process.Pid), walk(&scan{proc: theProc}, c.Process.Pid)
-	if !slices.Equal(own, all) || len(own) < sleepers {
-		t.Errorf("lists say %v, the scan says %v", own, all)
+	// Shells of the family may still be about to become what they start.
+	var last error
+	if err := poll(func() bool {
+		own, err1 := walk(lists{theProc}, c.Process.Pid)
+		all, err2 := walk(&scan{proc: theProc}, c.Process.Pid)
+		if last = errors.Join(err1, err2); last == nil && (!slices.Equal(own, all) || len(own) < sleepers) {
+			last = fmt.Errorf("lists say %v, the scan says %v", own, all)
+		}
+		return last == nil
+	}); err != nil {
+		t.Error(err, last)
 	}
 }
 
