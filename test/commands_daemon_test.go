@@ -214,6 +214,10 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 			err = fmt.Errorf("pid %d", pid)
 		}
 		ts.Check(err)
+		if sig == syscall.SIGSTOP {
+			ts.Check(stop(pid))
+			continue
+		}
 		ts.Check(kill(pid, sig))
 	}
 }

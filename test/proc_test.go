@@ -128,3 +128,22 @@ func kill(pid int, sig syscall.Signal) error {
 	}
 	return nil
 }
+
+// stop stops a process, and returns when all of its threads have: one that runs on another processor does so a moment later.
+func stop(pid int) error {
+	if err := kill(pid, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	return eventually(patience, func() error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(threads) == 0 {
+			return failure{fmt.Errorf("process %d has no threads: %v", pid, err)}
+		}
+		for _, path := range threads {
+			if b, err := os.ReadFile(path); err == nil && !bytes.Contains(b, []byte(") T ")) {
+				return fmt.Errorf("%s: %s", path, b)
+			}
+		}
+		return nil
+	})
+}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -87,7 +86,7 @@ func TestSystemdCapabilities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := kill(pid, syscall.SIGSTOP); err != nil {
+	if err := stop(pid); err != nil {
 		t.Fatal(err)
 	}
 	v.conn.Close()
