@@ -146,8 +146,14 @@ func isRecord(line []byte) bool { return len(line) > 1 && line[0] == recordMark 
 func parseRecord(line []byte) (number uint64, begin *visit, end *outcome, err error) {
 	fields := bytes.Split(line[2:], []byte{fieldMark})
 	var n [4]int64
-	numbers := map[byte]int{recordBegin: 3, recordEnd: 4}[line[1]]
-	if want := map[byte]int{recordBegin: 8, recordEnd: 6}[line[1]]; want == 0 || len(fields) != want {
+	numbers, want := 0, 0
+	switch line[1] {
+	case recordBegin:
+		numbers, want = 3, 8
+	case recordEnd:
+		numbers, want = 4, 6
+	}
+	if len(fields) != want {
 		return 0, nil, nil, fmt.Errorf("record %q of %d fields", line[1], len(fields))
 	}
 	for i := range numbers {

@@ -32,13 +32,9 @@ func newConns() *cobra.Command {
 		ValidArgsFunction: completeDaemon,
 	}
 	asJSON := jsonFlag(cmd, "print JSON")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		t, err := find(args[0])
-		if err != nil {
-			return err
-		}
+	cmd.RunE = onDaemon(func(t target, cmd *cobra.Command, args []string) error {
 		return conns(t, *asJSON, cmd.OutOrStdout())
-	}
+	})
 	return cmd
 }
 

@@ -29,13 +29,9 @@ func newDrain() *cobra.Command {
 	}
 	timeout := timeoutFlag(cmd, 6*time.Minute)
 	wait := cmd.Flags().Bool("wait", true, "wait until they are gone; --wait=false: until they have been told")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		t, err := find(args[0])
-		if err != nil {
-			return err
-		}
+	cmd.RunE = onDaemon(func(t target, cmd *cobra.Command, args []string) error {
 		return drain(t, args, *wait, *timeout, cmd.OutOrStdout(), cmd.ErrOrStderr())
-	}
+	})
 	return cmd
 }
 

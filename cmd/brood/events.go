@@ -2,10 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,13 +33,9 @@ func newEvents() *cobra.Command {
 	asJSON := jsonFlag(cmd, "print a line of JSON for each")
 	follow := cmd.Flags().BoolP("follow", "f", false, "go on until the daemon ends")
 	n := cmd.Flags().UintP("lines", "n", 50, "begin with the last `number` of events")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		t, err := find(args[0])
-		if err != nil {
-			return err
-		}
+	cmd.RunE = onDaemon(func(t target, cmd *cobra.Command, args []string) error {
 		return events(t, *n, *follow, *asJSON, cmd.OutOrStdout())
-	}
+	})
 	return cmd
 }
 
@@ -97,10 +91,10 @@ func events(t target, n uint, follow, asJSON bool, out io.Writer) error {
 // ring opens the events of a daemon.
 func (t target) ring() (*scoreboard.Ring, error) {
 	r, err := scoreboard.OpenRing(t.board())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("not running: there is no %s", t.board())
+	if err != nil {
+		return nil, t.noBoard(err)
 	}
-	return r, err
+	return r, nil
 }
 
 // printEvent prints one as a line.

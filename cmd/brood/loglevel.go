@@ -37,11 +37,7 @@ func newLogLevel() *cobra.Command {
 		return completeDaemon(cmd, args, typed)
 	}
 	timeout := timeoutFlag(cmd, 10*time.Second)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		t, err := find(args[0])
-		if err != nil {
-			return err
-		}
+	cmd.RunE = onDaemon(func(t target, cmd *cobra.Command, args []string) error {
 		r := control.Request{Verb: control.VerbLogLevel}
 		if len(args) > 1 {
 			r.Level = args[1]
@@ -52,6 +48,6 @@ func newLogLevel() *cobra.Command {
 		}
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), logs.Escape(reply.Text))
 		return err
-	}
+	})
 	return cmd
 }

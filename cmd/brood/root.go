@@ -100,6 +100,17 @@ func newHelp() *cobra.Command {
 	}
 }
 
+// onDaemon makes what a command does of what it does with the daemon that its first argument names.
+func onDaemon(run func(t target, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		t, err := find(args[0])
+		if err != nil {
+			return err
+		}
+		return run(t, cmd, args)
+	}
+}
+
 // oneDaemon wants the name of a daemon and no other argument.
 func oneDaemon(_ *cobra.Command, args []string) error {
 	switch len(args) {

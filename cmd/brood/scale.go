@@ -24,13 +24,9 @@ func newScale() *cobra.Command {
 		ValidArgsFunction: completeDaemon,
 	}
 	timeout := timeoutFlag(cmd, time.Minute)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		t, err := find(args[0])
-		if err != nil {
-			return err
-		}
+	cmd.RunE = onDaemon(func(t target, cmd *cobra.Command, args []string) error {
 		return scale(t, strings.Replace(args[1], minus, "-", 1), *timeout, cmd.OutOrStdout(), cmd.ErrOrStderr())
-	}
+	})
 	return cmd
 }
 

@@ -2,10 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"strings"
 	"time"
 
@@ -26,24 +24,17 @@ func newStatus() *cobra.Command {
 		ValidArgsFunction: completeDaemon,
 	}
 	asJSON := jsonFlag(cmd, "print JSON")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		t, err := find(args[0])
-		if err != nil {
-			return err
-		}
+	cmd.RunE = onDaemon(func(t target, cmd *cobra.Command, args []string) error {
 		return status(t, *asJSON, cmd.OutOrStdout())
-	}
+	})
 	return cmd
 }
 
 // status prints the scoreboard. It asks nobody: the file is there even if every child is busy and the parent hangs.
 func status(t target, asJSON bool, out io.Writer) error {
 	d, err := view.Look(t.board())
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("not running: there is no %s", t.board())
-	}
 	if err != nil {
-		return err
+		return t.noBoard(err)
 	}
 	if asJSON {
 		if err := printJSON(out, d); err != nil {

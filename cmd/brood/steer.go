@@ -28,13 +28,9 @@ func newStop() *cobra.Command {
 	}
 	timeout := timeoutFlag(cmd, time.Minute)
 	quick := cmd.Flags().Bool("quick", false, "cancel the running jobs")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		t, err := find(args[0])
-		if err != nil {
-			return err
-		}
+	cmd.RunE = onDaemon(func(t target, cmd *cobra.Command, args []string) error {
 		return stop(t, *quick, *timeout, cmd.OutOrStdout(), cmd.ErrOrStderr())
-	}
+	})
 	return cmd
 }
 
@@ -110,11 +106,7 @@ func newRenewal(verb string, cmd *cobra.Command) *cobra.Command {
 	cmd.GroupID, cmd.Args, cmd.ValidArgsFunction = groupSteer, oneDaemon, completeDaemon
 	timeout := timeoutFlag(cmd, time.Minute)
 	wait := cmd.Flags().Bool("wait", true, "wait for the outcome; --wait=false: until it has begun")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		t, err := find(args[0])
-		if err != nil {
-			return err
-		}
+	cmd.RunE = onDaemon(func(t target, cmd *cobra.Command, args []string) error {
 		if _, err := t.call(control.Request{Verb: verb, Begin: !*wait}, time.Now().Add(*timeout), cmd.ErrOrStderr()); err != nil {
 			return err
 		}
@@ -124,7 +116,7 @@ func newRenewal(verb string, cmd *cobra.Command) *cobra.Command {
 		}
 		fmt.Fprintln(cmd.OutOrStdout(), outcome)
 		return nil
-	}
+	})
 	return cmd
 }
 
@@ -139,17 +131,13 @@ func newReopen() *cobra.Command {
 		ValidArgsFunction: completeDaemon,
 	}
 	timeout := timeoutFlag(cmd, 10*time.Second)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		t, err := find(args[0])
-		if err != nil {
-			return err
-		}
+	cmd.RunE = onDaemon(func(t target, cmd *cobra.Command, args []string) error {
 		if _, err := t.call(control.Request{Verb: control.VerbReopen}, time.Now().Add(*timeout), cmd.ErrOrStderr()); err != nil {
 			return err
 		}
 		fmt.Fprintln(cmd.OutOrStdout(), "log files reopened")
 		return nil
-	}
+	})
 	return cmd
 }
 

@@ -99,3 +99,11 @@ func (t target) parent() (pidfile.Identity, error) {
 	}
 	return id, nil
 }
+
+// noBoard says what it means that the scoreboard could not be read.
+func (t target) noBoard(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("not running: there is no %s", t.board())
+	}
+	return err
+}

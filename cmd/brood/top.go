@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"time"
 
@@ -53,10 +51,8 @@ func newTop() *cobra.Command {
 // look reads what brood top shows. It asks nobody.
 func (t target) look() top.Look {
 	l := top.Look{At: time.Now()}
-	if l.Daemon, l.Err = view.Look(t.board()); errors.Is(l.Err, fs.ErrNotExist) {
-		l.Err = fmt.Errorf("not running: there is no %s", t.board())
-	}
-	if l.Err != nil {
+	if l.Daemon, l.Err = view.Look(t.board()); l.Err != nil {
+		l.Err = t.noBoard(l.Err)
 		return l
 	}
 	if ring, err := scoreboard.OpenRing(t.board()); err == nil { // without events the rest is worth showing

@@ -26,13 +26,9 @@ func newWhy() *cobra.Command {
 		ValidArgsFunction: completeChild,
 	}
 	asJSON := jsonFlag(cmd, "print JSON")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		t, err := find(args[0])
-		if err != nil {
-			return err
-		}
+	cmd.RunE = onDaemon(func(t target, cmd *cobra.Command, args []string) error {
 		return why(t, args, *asJSON, cmd.OutOrStdout())
-	}
+	})
 	return cmd
 }
 

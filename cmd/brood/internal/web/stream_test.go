@@ -21,6 +21,7 @@ type openedPage struct {
 	resp  *http.Response
 	lines *bufio.Scanner
 	beats int
+	beat  func()      // called at each heartbeat
 	times []time.Time // of messages
 }
 
@@ -37,7 +38,7 @@ func openPage(t *testing.T, url string) *openedPage {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { resp.Body.Close() })
-	p := &openedPage{t: t, resp: resp, lines: bufio.NewScanner(resp.Body)}
+	p := &openedPage{t: t, resp: resp, lines: bufio.NewScanner(resp.Body), beat: func() {}}
 	p.lines.Buffer(nil, 1<<20)
 	return p
 }
@@ -53,6 +54,7 @@ func (p *openedPage) next() message {
 		case isData && beat:
 			p.beats++
 			beat = false
+			p.beat()
 		case isData:
 			var m message
 			if err := json.Unmarshal([]byte(text), &m); err != nil {
@@ -147,11 +149,8 @@ func TestStream(t *testing.T) {
 	if len(children) != 1 || children[4].Letter != "_" {
 		t.Errorf("%+v", children)
 	}
-	// Now nothing happens.
-	go func() {
-		time.Sleep(heartbeat + time.Second)
-		g.board.Record(scoreboard.Event{Kind: scoreboard.EventNote, Slot: -1})
-	}()
+	// Now nothing happens, until a heartbeat has come.
+	p.beat = func() { g.board.Record(scoreboard.Event{Kind: scoreboard.EventNote, Slot: -1}) }
 	before := len(p.times)
 	for len(events) == 1 {
 		take(p.next())
