@@ -98,8 +98,27 @@ func openWorkshop(tb testing.TB) *workshop {
 	if err := os.Chmod(filepath.Join(dir, "bin", "go"), 0o755); err != nil {
 		tb.Fatal(err)
 	}
+	if out, err := firstBuild(w.src); err != nil {
+		tb.Fatalf("the module cannot be built: %v\n%s", err, out)
+	}
 	return w
 }
+
+// firstBuild builds a workshop's module once, for the cache of all of them: where that is empty it takes minutes, and several at the
+// same time would each compile everything.
+var firstBuild = func() func(src string) ([]byte, error) {
+	var once sync.Once
+	var out []byte
+	var err error
+	return func(src string) ([]byte, error) {
+		once.Do(func() {
+			build := exec.Command("go", "build", "-o", os.DevNull, ".")
+			build.Dir, build.Env = src, append(os.Environ(), goSettings()...)
+			out, err = build.CombinedOutput()
+		})
+		return out, err
+	}
+}()
 
 // module writes a go.mod that takes the toolkit from this tree, with all that it needs.
 func (w *workshop) module() {
