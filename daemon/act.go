@@ -155,6 +155,12 @@ func (l *loop) reopen(ev evReopen) {
 // pin opens the program for a generation, away from the loop. The first one is that of the start.
 func (l *loop) pin(generation uint64) {
 	prog, err := l.pinProgram(generation == 1)
+	if prog != nil {
+		if prog.papers, err = l.papers().seal(); err != nil {
+			prog.close()
+			prog = nil
+		}
+	}
 	ev := evPinned{generation: generation, err: err, program: prog}
 	if prog != nil {
 		ev.print = prog.print

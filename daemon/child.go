@@ -37,6 +37,7 @@ var (
 type Child struct {
 	cfg       Config
 	claim     inherit.Claim
+	papers    papers
 	board     *scoreboard.Slot
 	control   *os.File
 	bell      int
@@ -105,7 +106,12 @@ func newChild(ctx context.Context, cfg Config, claim inherit.Claim) (*Child, err
 	if err := inherit.CloseOnExec(); err != nil {
 		return nil, err
 	}
-	c := &Child{cfg: cfg, claim: claim, bell: inherit.BellFD, jobs: map[uint64]*Job{}, draining: make(chan struct{})}
+	known, err := readPapers(claim.Papers)
+	if err != nil {
+		return nil, err
+	}
+	unix.Close(claim.Papers)
+	c := &Child{cfg: cfg, papers: known, claim: claim, bell: inherit.BellFD, jobs: map[uint64]*Job{}, draining: make(chan struct{})}
 	c.loopCtx, c.cancel = context.WithCancelCause(ctx)
 	c.settled, c.idle = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
 	c.control = os.NewFile(inherit.ControlFD, "control")

@@ -88,6 +88,7 @@ type handedProgram struct {
 	Generation uint64         `json:"generation"`
 	Print      string         `json:"print"`
 	Speaks     inherit.Speaks `json:"speaks"`
+	Papers     int            `json:"papers"`
 }
 
 type handedChild struct {
@@ -134,7 +135,7 @@ func (h *handover) descriptors() []int {
 		fds = append(fds, l.FD)
 	}
 	for _, p := range h.Programs {
-		fds = append(fds, p.FD)
+		fds = append(fds, p.FD, p.Papers)
 	}
 	for _, c := range h.Children {
 		fds = append(fds, c.Control)

@@ -23,6 +23,7 @@ type program struct {
 	users  int            // children being started from it
 	left   bool           // no more will be
 	speaks inherit.Speaks // what it has said on trial, or, of the first one, what this program speaks
+	papers int            // descriptor of what its children are to know; -1: none
 }
 
 // pinEvery is how often a program that is not whole yet is looked at.
@@ -86,7 +87,7 @@ func openProgram(path string, trust func(fd int) error) (*program, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	p := &program{fd: fd, speaks: inherit.Spoken}
+	p := &program{fd: fd, speaks: inherit.Spoken, papers: -1}
 	if err = trust(fd); err == nil {
 		p.print, err = p.fingerprint(path)
 	}
@@ -127,7 +128,12 @@ func (p *program) fingerprint(path string) (string, error) {
 // procFD is a path that leads to what a descriptor of the process that uses it refers to.
 func procFD(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
-func (p *program) close() { unix.Close(p.fd) }
+func (p *program) close() {
+	unix.Close(p.fd)
+	if p.papers >= 0 {
+		unix.Close(p.papers)
+	}
+}
 
 // lookUpOwners returns the user of Config.TrustedOwner, a name or a number, if one is named.
 func lookUpOwners(owner string) ([]uint32, error) {

@@ -83,7 +83,11 @@ func (l *loop) resume() error {
 	l.pool.load(h.Pool, watchmaker{time.Now(), monotonic()})
 	l.shown = scoreboard.Status{} // so that it is written
 	for _, p := range h.Programs {
-		l.programs[p.Generation] = &program{fd: p.FD, print: p.Print, speaks: p.Speaks}
+		papers, err := l.renewPapers(p.Papers)
+		if err != nil {
+			return err
+		}
+		l.programs[p.Generation] = &program{fd: p.FD, print: p.Print, speaks: p.Speaks, papers: papers}
 	}
 	waits := map[int]*process{} // by process id, for those who are not ready
 	for _, c := range h.Children {

@@ -124,6 +124,7 @@ func (s *spawner) start(j spawnJob) (_ *process, err error) {
 		uintptr(s.p.null), writes[0], writes[1],
 		inherit.ControlFD: uintptr(theirs), inherit.BoardFD: uintptr(s.p.board.FD()),
 		inherit.BellFD: uintptr(s.p.bell), inherit.AccessFD: writes[2],
+		inherit.PapersFD: uintptr(j.program.papers),
 	}
 	for _, l := range s.p.listenersOf(j.kind) {
 		files = append(files, uintptr(l.fd))

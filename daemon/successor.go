@@ -237,7 +237,7 @@ func (l *loop) handover() *handover {
 	}
 	for g, prog := range l.programs {
 		if !prog.left {
-			h.Programs = append(h.Programs, handedProgram{prog.fd, g, prog.print, prog.speaks})
+			h.Programs = append(h.Programs, handedProgram{prog.fd, g, prog.print, prog.speaks, prog.papers})
 		}
 	}
 	for _, proc := range l.processes {

@@ -96,6 +96,8 @@ func (p *Parent) startTrial(prog *program, state *os.File) (_ *trial, err error)
 		if p.identity != nil {
 			dir = "" // this thread's
 		}
+		claim.Papers = len(files)
+		files = append(files, uintptr(prog.papers))
 	}
 	// The program is the last of them: at its own number another one could be moved over it before it is executed.
 	files = append(files, uintptr(prog.fd))

@@ -20,10 +20,12 @@ func TestClaimRoundTrip(t *testing.T) {
 		switch c.Role {
 		case Parent:
 			c.Ready = numbers.Draw(rt, "ready")
-		case Successor, Trial:
+		case Successor:
 			c.State = numbers.Draw(rt, "state")
+		case Trial:
+			c.State, c.Papers = numbers.Draw(rt, "state"), numbers.Draw(rt, "papers")
 		case Child:
-			c.Proto = newest
+			c.Proto, c.Papers = newest, PapersFD
 			c.Slot, c.Listeners = numbers.Draw(rt, "slot"), numbers.Draw(rt, "listeners")
 			c.Generation = uint64(numbers.Draw(rt, "generation"))
 			c.Procs = rapid.Bool().Draw(rt, "procs")
@@ -42,9 +44,9 @@ func TestClaimRoundTrip(t *testing.T) {
 func TestClaimGarbage(t *testing.T) {
 	for _, value := range []string{
 		"1", "child", "parent", ":", "child:", "parent:", " ", "child:2", "parent:3", "Child:2:0:1:2:0:0", "launcher:2:0",
-		"child:4:0:1:2:0", "child:4:0:1:2:0:0:0", "parent:4:2:3", "child:4:0:1:2:0:0 ", "child:4:-1:1:2:0:0", "child:4:+1:1:2:0:0",
-		"child:4::1:2:0:0", "child:4:0x1:1:2:0:0", "child:4:0:1:2147483648:0:0", "child:4:99999999999999999999:1:2:0:0",
-		"child:0:0:1:2:0:0", "child:1:0:1:2:0:0", "parent:1:7", "parent:4:-7", "child:4:0:1:2:0:0\n", "\xff\x1b[2J",
+		"child:5:0:1:2:0", "child:5:0:1:2:0:0:0", "parent:5:2:3", "child:5:0:1:2:0:0 ", "child:5:-1:1:2:0:0", "child:5:+1:1:2:0:0",
+		"child:5::1:2:0:0", "child:5:0x1:1:2:0:0", "child:5:0:1:2147483648:0:0", "child:5:99999999999999999999:1:2:0:0",
+		"child:0:0:1:2:0:0", "child:1:0:1:2:0:0", "parent:1:7", "parent:5:-7", "child:5:0:1:2:0:0\n", "\xff\x1b[2J",
 	} {
 		c, err := parse(value)
 		if c != (Claim{}) || !errors.Is(err, errClaim) || !strings.Contains(err.Error(), fmt.Sprintf("BROOD=%q", value)) {
@@ -54,8 +56,8 @@ func TestClaimGarbage(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add("child:4:0:1:2:0:0")
-	f.Add("parent:4:64")
+	f.Add("child:5:0:1:2:0:0")
+	f.Add("parent:5:64")
 	f.Fuzz(func(t *testing.T, value string) {
 		c, err := parse(value)
 		if err != nil {
@@ -87,10 +89,10 @@ func TestTake(t *testing.T) { // B7
 	}{
 		{"", "", Claim{}, false},
 		{"", "3", Claim{}, true},
-		{"parent:4:64", "3", Claim{Role: Parent, Ready: 64}, true},
-		{"child:4:5:9:2:0:0", "3", Claim{Role: Child, Proto: 4, Slot: 5, Generation: 9, Listeners: 2}, true},
-		{"child:4:5:9:2:1:0", "1", Claim{Role: Child, Proto: 4, Slot: 5, Generation: 9, Listeners: 2, Procs: true}, false},
-		{"child:4:5:9:2:0:1", "3", Claim{Role: Child, Proto: 4, Slot: 5, Generation: 9, Listeners: 2, Kind: 1}, true},
+		{"parent:5:64", "3", Claim{Role: Parent, Ready: 64}, true},
+		{"child:5:5:9:2:0:0", "3", Claim{Role: Child, Papers: PapersFD, Proto: 5, Slot: 5, Generation: 9, Listeners: 2}, true},
+		{"child:5:5:9:2:1:0", "1", Claim{Role: Child, Papers: PapersFD, Proto: 5, Slot: 5, Generation: 9, Listeners: 2, Procs: true}, false},
+		{"child:5:5:9:2:0:1", "3", Claim{Role: Child, Papers: PapersFD, Proto: 5, Slot: 5, Generation: 9, Listeners: 2, Kind: 1}, true},
 		{"nonsense", "3", Claim{}, true},
 	} {
 		var env, mine []string

@@ -56,10 +56,10 @@ func TestCheck(t *testing.T) {
 		listeners int
 		wrong     string
 	}{
-		{"socket regular eventfd pipe", 0, ""},
-		{"socket regular eventfd pipe listener", 1, ""},
-		{"socket regular eventfd pipe listener listener listener", 3, ""},
-		{"socket regular eventfd pipe listener listener regular", 2, ""}, // what comes after is no business of ours
+		{"socket regular eventfd pipe regular", 0, ""},
+		{"socket regular eventfd pipe regular listener", 1, ""},
+		{"socket regular eventfd pipe regular listener listener listener", 3, ""},
+		{"socket regular eventfd pipe regular listener listener regular", 2, ""}, // what comes after is no business of ours
 		{"", 0, "descriptor 3 is not a control socket"},
 		{"pipe regular eventfd pipe", 0, "descriptor 3 is not a control socket"},
 		{"regular regular eventfd pipe", 0, "descriptor 3 is not a control socket"},
@@ -73,10 +73,11 @@ func TestCheck(t *testing.T) {
 		{"socket regular eventfd regular", 0, "descriptor 6 is not an access log"},
 		{"socket regular eventfd socket", 0, "descriptor 6 is not an access log"},
 		{"socket regular eventfd closed", 0, "descriptor 6 is not an access log"},
-		{"socket regular eventfd pipe regular", 1, "descriptor 7 is not a listener"},
-		{"socket regular eventfd pipe listener pipe", 2, "descriptor 8 is not a listener"},
-		{"socket regular eventfd pipe listener listener", 3, "descriptor 9 is not a listener"},
-		{"socket regular eventfd pipe listener", 1<<31 - 1, "descriptor 8 is not a listener"},
+		{"socket regular eventfd pipe pipe", 0, "descriptor 7 is not a memory file"},
+		{"socket regular eventfd pipe regular regular", 1, "descriptor 8 is not a listener"},
+		{"socket regular eventfd pipe regular listener pipe", 2, "descriptor 9 is not a listener"},
+		{"socket regular eventfd pipe regular listener listener", 3, "descriptor 10 is not a listener"},
+		{"socket regular eventfd pipe regular listener", 1<<31 - 1, "descriptor 9 is not a listener"},
 	} {
 		cmd := role("check", fmt.Sprint(c.listeners))
 		for _, name := range strings.Fields(c.fds) {

@@ -30,6 +30,7 @@ const (
 	BoardFD              // the scoreboard
 	BellFD               // an eventfd that wakes the parent
 	AccessFD             // the access log's pipe
+	PapersFD             // what the children of this generation are to know
 	ListenFD             // the first of the listeners
 )
 
@@ -75,6 +76,7 @@ type Claim struct {
 	Role       Role
 	Proto      uint64 // of a child: the agreement that its parent has chosen
 	State      int    // of a successor, and of a trial for one: descriptor of what is handed over
+	Papers     int    // of a child, and of a trial for one: descriptor of what it is to know
 	Ready      int    // of a parent: descriptor of the pipe on which its launcher waits
 	Slot       int    // of a child
 	Generation uint64 // of a child
@@ -91,7 +93,7 @@ func (c Claim) Environ() string {
 	case Successor:
 		return fmt.Sprintf("%s=successor:%d:%d", Var, newest, c.State)
 	case Trial:
-		return fmt.Sprintf("%s=trial:%d:%d", Var, newest, c.State)
+		return fmt.Sprintf("%s=trial:%d:%d:%d", Var, newest, c.State, c.Papers)
 	case Child:
 		procs := 0
 		if c.Procs {
@@ -127,11 +129,12 @@ func parse(s string) (Claim, error) {
 		return Claim{Role: Parent, Ready: int(n[1])}, nil
 	case role == "successor" && len(n) == 2 && n[0] > 0: // of any age: the trial has shown that this works
 		return Claim{Role: Successor, State: int(n[1])}, nil
-	case role == "trial" && len(n) == 2 && n[0] > 0:
-		return Claim{Role: Trial, State: int(n[1])}, nil
+	case role == "trial" && len(n) == 3 && n[0] > 0:
+		return Claim{Role: Trial, State: int(n[1]), Papers: int(n[2])}, nil
 	case role == "child" && known && len(n) == 6+strings.Count(more(n[0]), ":"):
 		return Claim{
-			Role: Child, Proto: n[0], Slot: int(n[1]), Generation: n[2], Listeners: int(n[3]), Procs: n[4] == 1, Kind: n[5],
+			Role: Child, Papers: PapersFD,
+			Proto: n[0], Slot: int(n[1]), Generation: n[2], Listeners: int(n[3]), Procs: n[4] == 1, Kind: n[5],
 		}, nil
 	}
 	if (role == "parent" || role == "child") && len(n) > 1 && !known {
@@ -146,6 +149,9 @@ func mark(name string) bool {
 	return name == Var || name == TreeVar || name == "_GO_DAEMON" || name == "NOTIFY_SOCKET" || strings.HasPrefix(name, "LISTEN_") ||
 		strings.HasPrefix(name, "WATCHDOG_")
 }
+
+// Peek returns the claim of this process for those who need it before it is taken.
+func Peek() (Claim, error) { return parse(os.Getenv(Var)) }
 
 // Take returns the claim of this process, what a service manager has told it, and the environment that the next process is to
 // get, and removes every mark from this one's environment. A service manager speaks to the process that it has started: for a
@@ -199,6 +205,7 @@ func (c Claim) Check() error {
 		{BoardFD, unix.S_IFREG, "a scoreboard"},
 		{BellFD, 0, "a bell"},
 		{AccessFD, unix.S_IFIFO, "an access log"},
+		{PapersFD, unix.S_IFREG, "a memory file"},
 	} {
 		if err := check(w.fd, w.mode, w.what); err != nil {
 			return err

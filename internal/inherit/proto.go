@@ -3,9 +3,9 @@
 package inherit
 
 const (
-	oldest = 4
-	newest = 4
+	oldest = 5
+	newest = 5
 )
 
-// more is what a child's claim says beyond the agreement 4.
+// more is what a child's claim says beyond the agreement 5.
 func more(uint64) string { return "" }

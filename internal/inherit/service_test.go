@@ -73,7 +73,7 @@ func TestService(t *testing.T) { // B7
 		{"LISTEN_FDS=2000000000 LISTEN_PID=" + me, Told{Given: two}, []string{"counts descriptor 5, which has not"}},
 		{"LISTEN_FDS=99999999999 LISTEN_FDNAMES=a LISTEN_PID=" + me, Told{}, []string{"is no number of descriptors"}},
 		{"LISTEN_FDS=-1 WATCHDOG_USEC=x LISTEN_PID=" + me, Told{}, []string{"WATCHDOG_USEC", "LISTEN_FDS"}},
-		{"BROOD=parent:4:64 NOTIFY_SOCKET=/n WATCHDOG_USEC=5 LISTEN_FDS=2 LISTEN_PID=" + me, Told{}, nil},
+		{"BROOD=parent:5:64 NOTIFY_SOCKET=/n WATCHDOG_USEC=5 LISTEN_FDS=2 LISTEN_PID=" + me, Told{}, nil},
 		{"BROOD=child:3:0:1:0:0:0 NOTIFY_SOCKET=/n WATCHDOG_USEC=5 LISTEN_FDS=2 LISTEN_PID=" + me, Told{}, nil},
 		{"BROOD=nonsense NOTIFY_SOCKET=/n WATCHDOG_USEC=5 LISTEN_FDS=2 LISTEN_PID=" + me, Told{}, nil},
 	} {
