@@ -62,6 +62,28 @@ func TestPoolDrainsOne(t *testing.T) {
 	}
 }
 
+// A child that has been executed may be ready, and have work, before the pool hears that it was born. Who calls its start off in
+// between asks it to leave, and does not kill it.
+func TestPoolDrainsOneThatIsBeingBorn(t *testing.T) {
+	w := newWorld(t).begin()
+	w.step(evExited{who: w.anyone(1), status: "signal: killed"})
+	m := w.p.inOrder(1, phaseStarting)[0]
+	want(t, "its number", m.pid, 0)
+	x := m.who
+	w.alive[x].ready, w.alive[x].busy = true, true
+	w.step(evDrain{cause: "test"})
+	w.settle()
+	w.step(evReady{x})
+	w.pass(10 * time.Second)
+	want(t, "killed", len(w.killed), 0)
+	if w.alive[x] == nil || !w.alive[x].draining {
+		t.Fatalf("it is %+v, and was busy", w.alive[x])
+	}
+	w.alive[x].busy = false
+	w.settle()
+	want(t, "state", w.p.status.State, "drained")
+}
+
 // A pool that is drained stays empty, whatever happens, until somebody asks for children.
 func TestPoolDrains(t *testing.T) {
 	for _, mode := range []Pool{Static, Dynamic, OnDemand} {

@@ -39,8 +39,11 @@ func (p *pool) spawned(ev evSpawned) {
 	}
 	m.pid = ev.pid
 	p.log(slog.LevelDebug, m, "child started", "cause", m.cause)
-	if m.phase == scoreboard.PhaseKilling {
+	switch m.phase {
+	case scoreboard.PhaseKilling:
 		p.do(actKill{m.who})
+	case scoreboard.PhaseDraining: // dismissed before anything could be said to it
+		p.dismiss(m, m.end)
 	}
 }
 
@@ -156,11 +159,12 @@ const dismissTime = time.Second
 // dismiss ends a child that has not said yet that it is ready. It may be about to say so, and have work already: then it
 // finishes that.
 func (p *pool) dismiss(m *member, why string) {
-	if m.pid == 0 {
-		p.kill(m, why)
-		return
+	patience := dismissTime
+	if m.pid == 0 { // it may have been born, and only the word of that is on its way
+		p.logSome(true, slog.LevelInfo, m, "start of child called off", "cause", why)
+		patience = 0
 	}
-	p.drain(m, why, dismissTime)
+	p.drain(m, why, patience)
 	m.evicted = true // the end of that time is its end
 }
 
