@@ -74,11 +74,13 @@ func (l *loop) do(a action) {
 	case actPhase:
 		l.try(l.board.SetPhase(a.slot, a.phase))
 	case actKill:
-		if proc := l.process(a.who); proc != nil {
+		if proc := l.process(a.who); proc != nil && proc.inside != nil {
+			l.over, l.err = true, errWontEnd
+		} else if proc != nil {
 			l.undertaker.kill(proc)
 		}
 	case actTerm:
-		if proc := l.process(a.who); proc != nil {
+		if proc := l.process(a.who); proc != nil && proc.inside == nil {
 			proc.signal(unix.SIGTERM)
 		}
 	case actKillJob:

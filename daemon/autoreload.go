@@ -29,7 +29,7 @@ func (p *Parent) Reload(cause string) { go p.post(evReload{cause: cause, unasked
 // openWatcher starts to watch what Config.AutoReload names; nil if nothing is to be watched. root says that the parent is.
 func (p *Parent) openWatcher(root bool) (*reload.Watcher, error) {
 	switch {
-	case p.cfg.AutoReload.IsZero(), p.cfg.AutoReloadWhen == Never:
+	case p.cfg.AutoReload.IsZero(), p.cfg.NoFork, p.cfg.AutoReloadWhen == Never:
 		return nil, nil
 	case p.cfg.AutoReloadWhen == NotRoot && root:
 		p.log.Warn("files are not watched for changes, because the daemon runs as root: -auto-reload-when always turns that on; " +

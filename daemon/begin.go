@@ -54,7 +54,7 @@ func (p *Parent) begin() (err error) {
 	p.findGroup()
 	var left []string
 	p.environ, left = buildEnviron(p.environ, p.cfg.Environ, os.Geteuid() == 0, p.identity)
-	if len(left) > 0 {
+	if len(left) > 0 && !p.cfg.NoFork {
 		p.log.Info("children do not get these environment variables; Config.Environ lets them through", "names", strings.Join(left, " "))
 	}
 	if p.null, err = unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0); err != nil {

@@ -38,6 +38,7 @@ type Child struct {
 	cfg       Config
 	claim     inherit.Claim
 	papers    papers
+	inside    bool // the parent's own process: see Config.NoFork
 	board     *scoreboard.Slot
 	control   *os.File
 	bell      int
@@ -111,10 +112,8 @@ func newChild(ctx context.Context, cfg Config, claim inherit.Claim) (*Child, err
 		return nil, err
 	}
 	unix.Close(claim.Papers)
-	c := &Child{cfg: cfg, papers: known, claim: claim, bell: inherit.BellFD, jobs: map[uint64]*Job{}, draining: make(chan struct{})}
-	c.loopCtx, c.cancel = context.WithCancelCause(ctx)
-	c.settled, c.idle = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
-	c.control = os.NewFile(inherit.ControlFD, "control")
+	c := makeChild(ctx, cfg, claim)
+	c.papers, c.bell, c.control = known, inherit.BellFD, os.NewFile(inherit.ControlFD, "control")
 	if err := tree.Subreaper(); err != nil {
 		return nil, err
 	}
@@ -126,6 +125,13 @@ func newChild(ctx context.Context, cfg Config, claim inherit.Claim) (*Child, err
 	}
 	c.access = &accessPipe{f: os.NewFile(inherit.AccessFD, "access log")}
 	return c, nil
+}
+
+func makeChild(ctx context.Context, cfg Config, claim inherit.Claim) *Child {
+	c := &Child{cfg: cfg, claim: claim, jobs: map[uint64]*Job{}, draining: make(chan struct{})}
+	c.loopCtx, c.cancel = context.WithCancelCause(ctx)
+	c.settled, c.idle = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
+	return c
 }
 
 // awaitBegin waits until the parent has set this process's limits and tells which cgroup it has.
@@ -155,15 +161,33 @@ func (c *Child) init() (err error) {
 	if err != nil {
 		return err
 	}
-	if c.board, err = scoreboard.Attach(inherit.BoardFD, c.claim.Slot); err != nil {
-		return err
-	}
-	unix.Close(inherit.BoardFD)
 	nameProcess(c.cfg.Name, c.claim)
 	// The terminal's signals are for the parent, which then tells its children. They are caught and not ignored, because
 	// programs that a job starts would inherit that they are ignored.
 	// The first Notify of a process takes a fifth of the time until it is ready, for which nobody need wait.
 	go c.catchSignals()
+	go new(tree.Reaper).Run(nil)
+	var listeners []int
+	for i := range c.claim.Listeners {
+		listeners = append(listeners, inherit.ListenFD+i)
+	}
+	if err := c.equip(inherit.BoardFD, listeners); err != nil {
+		return err
+	}
+	unix.Close(inherit.BoardFD)
+	if c.cfg.Dir != "" {
+		if err := os.Chdir(c.cfg.Dir); err != nil {
+			return fmt.Errorf("directory to run in: %w", err)
+		}
+	}
+	return c.childInit()
+}
+
+// equip gives the child what it works with, and begins to listen to its parent.
+func (c *Child) equip(board int, listeners []int) (err error) {
+	if c.board, err = scoreboard.Attach(board, c.claim.Slot); err != nil {
+		return err
+	}
 	if n := c.cfg.MaxRequests; n > 0 {
 		c.enough = n - rand.IntN(n/10+1)
 	}
@@ -171,8 +195,8 @@ func (c *Child) init() (err error) {
 	if c.eye, err = newEye(c); err != nil {
 		return fmt.Errorf("cannot watch connections: %w", err)
 	}
-	for i := range c.claim.Listeners {
-		l, err := adoptListener(c, inherit.ListenFD+i)
+	for _, fd := range listeners {
+		l, err := adoptListener(c, fd)
 		if err != nil {
 			return err
 		}
@@ -183,12 +207,10 @@ func (c *Child) init() (err error) {
 	}
 	go c.listen()
 	go c.eye.run()
-	go new(tree.Reaper).Run(nil)
-	if c.cfg.Dir != "" {
-		if err := os.Chdir(c.cfg.Dir); err != nil {
-			return fmt.Errorf("directory to run in: %w", err)
-		}
-	}
+	return nil
+}
+
+func (c *Child) childInit() error {
 	if c.cfg.ChildInit != nil {
 		return guard("ChildInit", func() error { return c.cfg.ChildInit(c) })
 	}
@@ -264,12 +286,12 @@ func (c *Child) listen() {
 		}
 		switch m.Kind {
 		case control.Drain:
-			c.ifUnready(func() { os.Exit(exitFine) })
+			c.dismissed()
 			c.drain(fmt.Errorf("%w: %s", ErrDraining, m.Text))
 		case control.Leave:
 			c.leave()
 		case control.Quit:
-			c.ifUnready(func() { os.Exit(exitFine) })
+			c.dismissed()
 			c.drain(fmt.Errorf("%w: %s", ErrStopping, m.Text))
 			c.evict(ErrStopping, m.Within)
 		case control.Evict:

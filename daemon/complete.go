@@ -46,6 +46,9 @@ func (cfg *Config) complete() error {
 	if err := control.CheckName(cfg.Name); err != nil {
 		return err
 	}
+	if err := cfg.completeNoFork(); err != nil {
+		return err
+	}
 	setDefault(&cfg.Prefork, defaultPrefork)
 	setDefault(&cfg.Pool, Dynamic)
 	setDefault(&cfg.MaxChildren, max(defaultMaxChildren, cfg.Prefork))

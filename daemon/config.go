@@ -40,6 +40,13 @@ type Config struct {
 	// containers want it: in the background nothing is told to a service manager, and its descriptors are not used.
 	Daemonize bool
 
+	// NoFork runs the main loop in this very process, which is then parent and child in one: for a debugger, a profiler or a
+	// test. There is one main loop, with one slot on the scoreboard, and no other process; hooks are called as ever. What
+	// takes another process is refused (reload, upgrade, scale, drain) or off (Pool, MaxRequests, MaxAge, MaxMemory, HungAfter,
+	// Rlimits, and what makes children's output lines of the log); Daemonize, User, Group and Dequeue are errors. KillChild cancels.
+	// When the main loop returns the daemon stops, and Run returns its error. Default false.
+	NoFork bool
+
 	// Dir is the directory in which the parent and the children run. Default: "/" with Daemonize, else where the daemon
 	// was started. It is entered by Run, so paths that main resolves before Run mean the same in every process.
 	Dir string

@@ -24,6 +24,7 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.list(&cfg.Listen, "listen", "`address` to listen on: host:port, :port, unix:/path; repeat for more")
 	s.flag(&cfg.RequireRoot, "require-root", "refuse to start unless root")
 	s.flag(&cfg.Daemonize, "daemonize", "go into the background when every child is ready")
+	s.flag(&cfg.NoFork, "no-fork", "run the main loop in this very process, for a debugger: no children, no reload")
 	s.text(&cfg.Dir, "dir", "`directory` to run in")
 	s.text(&cfg.User, "user", "`user` that the children are, by name or number; only root can set it")
 	s.text(&cfg.Group, "group", "`group` that the children are in, by name or number")

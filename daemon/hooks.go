@@ -177,5 +177,8 @@ func (l *loop) judge(ev evGone) {
 		act = l.cfg.OnClientDisconnect(ev.d)
 		return nil
 	})
+	if act == Kill && l.cfg.NoFork { // it would be the end of the daemon
+		act = Cancel
+	}
 	l.post(evVerdict{ev.who, ev.d, act})
 }

@@ -22,9 +22,19 @@ func endGroup() {
 	}
 }
 
+// dismissed ends a child that is to go and cannot take work yet.
+func (c *Child) dismissed() {
+	if !c.inside {
+		c.ifUnready(func() { os.Exit(exitFine) })
+	}
+}
+
 // orphan ends a child whose parent has died: at once if it has no work, else when its work is done, within
 // DrainTimeout.
 func (c *Child) orphan() {
+	if c.inside { // the parent has ended this process's work
+		return
+	}
 	time.AfterFunc(c.cfg.DrainTimeout, func() {
 		grace := max(c.cfg.KillGrace, 0)
 		c.evict(fmt.Errorf("%w: has drained for %v", ErrEvicted, c.cfg.DrainTimeout), grace)

@@ -125,6 +125,9 @@ func (l *loop) run(ctx context.Context) error {
 
 // prepare does the loop's own part of an event before the pool sees it.
 func (l *loop) prepare(ev event) event {
+	if l.cfg.NoFork {
+		ev = l.withoutChildren(ev)
+	}
 	switch ev := ev.(type) {
 	case evPinned:
 		if ev.program != nil {
@@ -162,7 +165,9 @@ func (l *loop) prepare(ev event) event {
 		l.noteUnfinished(ev, proc)
 		delete(l.processes, ev.slot)
 		proc.control.Close()
-		l.undertaker.bury(proc)
+		if proc.inside == nil {
+			l.undertaker.bury(proc)
+		}
 		l.tellExit(proc)
 		return ev
 	case evStop:

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -47,6 +48,7 @@ type Parent struct {
 	listeners  []*listener
 	listenDone bool
 	service    service
+	inside     inside
 	null       int // /dev/null
 	bell       int // eventfd that children write to
 	undo       []func()
@@ -88,11 +90,12 @@ func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim,
 		}
 		p.service = newService(inherit.Service{Socket: p.handed.Service.Socket, Watchdog: p.handed.Service.Watchdog})
 	}
+	p.inside.ctx = ctx
 	p.deafen = func() {}
 	defer func() { p.deafen() }()
 	defer p.cleanUp()
 	if err = p.begin(); err == nil {
-		err = newLoop(p, launcher).run(ctx)
+		err = cmp.Or(newLoop(p, launcher).run(ctx), p.inside.err)
 		p.lastLines()
 		p.closeLedgers()
 	}

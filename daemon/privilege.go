@@ -28,7 +28,7 @@ type identity struct {
 func identify(cfg *Config) (id *identity, warning string, err error) {
 	root := os.Geteuid() == 0
 	if cfg.User == "" && cfg.Group == "" {
-		if root {
+		if root && !cfg.NoFork {
 			warning = "children run as root: name a Config.User, or root if that is meant"
 		}
 		return nil, warning, nil

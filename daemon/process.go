@@ -36,11 +36,16 @@ type process struct {
 	words      *words
 	ledger     *ledger            // its jobs, for the access log
 	status     syscall.WaitStatus // of a child that has been reaped
+	inside     *Child             // runs in this very process: see Config.NoFork
 }
 
 // attend starts to listen to a child that the loop has been told of.
 func (proc *process) attend(p *Parent) {
 	go proc.readControl(p)
+	if proc.inside != nil {
+		go proc.live(p)
+		return
+	}
 	go proc.awaitExit(p)
 }
 
@@ -147,6 +152,9 @@ func (proc *process) awaitExit(p *Parent) {
 // reap ends what the child has left of its process group, takes its exit status and closes what the parent had of it.
 // The child has exited.
 func (proc *process) reap() (status string) {
+	if proc.inside != nil {
+		return describe(proc.status)
+	}
 	proc.signal(unix.SIGKILL)
 	ws := &proc.status
 	for {

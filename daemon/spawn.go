@@ -51,7 +51,10 @@ func (s *spawner) run() {
 			}
 			var proc *process
 			err := broken
-			if err == nil {
+			switch {
+			case s.p.cfg.NoFork:
+				proc, err = s.p.startInside(j)
+			case err == nil:
 				proc, err = s.start(j)
 			}
 			if err != nil {
