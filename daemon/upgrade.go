@@ -54,7 +54,7 @@ func (p *pool) upgradeOn() {
 		p.log(slog.LevelDebug, nil, "upgrade", "cause", u.cause)
 		p.do(actTry{u.cause})
 	}
-	unborn := slices.ContainsFunc(p.inOrder(0, phaseStarting, phaseKilling), func(m *member) bool { return m.pid == 0 })
+	unborn := slices.ContainsFunc(p.inOrder(0, phaseStarting, phaseDraining, phaseKilling), func(m *member) bool { return m.pid == 0 })
 	if u.stage == upgradeHolding && !unborn {
 		u.stage = upgradeFreezing
 		p.do(actFreeze{})
