@@ -14,6 +14,7 @@ import (
 var packages = map[string]string{
 	"jobs":   "./examples/jobs",
 	"echod":  "./examples/echo", // "echo" would hide a program that scripts use
+	"spool":  "./examples/spool",
 	"brood":  "./cmd/brood",
 	"broken": "./test/daemons/broken",
 	"vandal": "./test/daemons/vandal",

@@ -74,7 +74,8 @@ func TestLayers(t *testing.T) {
 	}
 	for _, want := range []string{"scoreboard", "netmon", "reload", "daemon", "daemon/serve", "cmd/brood", "cmd/brood/internal/view", "cmd/brood/internal/top",
 		"cmd/brood/internal/doctor", "cmd/brood/internal/web", "internal/inherit",
-		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "internal/notify", "examples/echo", "examples/jobs"} {
+		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "internal/notify", "examples/echo", "examples/jobs",
+		"examples/spool"} {
 		if !found[want] {
 			t.Errorf("there is no package %s", want)
 		}
