@@ -56,7 +56,7 @@ func (k *spoolKiller) feed(t *testing.T) {
 		id := fmt.Sprintf("file-%d", len(k.jobs))
 		if rand.IntN(4) == 0 {
 			var err error
-			if id, err = k.put(j.text); err != nil {
+			if id, err = k.put(j.text, time.Second); err != nil {
 				k.unheard++
 				continue
 			}
@@ -74,16 +74,25 @@ func (k *spoolKiller) feed(t *testing.T) {
 // killChild kills one that works, or waits, or finishes for a dead parent, and notes which job it has in hand. So that this
 // is known for sure it is stopped before.
 func (k *spoolKiller) killChild(t *testing.T) {
-	var children []process
+	st, err := k.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var children []int
+	for _, c := range st.Children {
+		if c.State != "starting" { // else the pool waits for longer and longer
+			children = append(children, c.PID)
+		}
+	}
 	for _, p := range k.site.processes() {
-		if strings.Contains(p.name, "[") {
-			children = append(children, p)
+		if p.ppid != k.pid && strings.Contains(p.name, "[") {
+			children = append(children, p.pid)
 		}
 	}
 	if len(children) == 0 {
 		return
 	}
-	pid := children[rand.IntN(len(children))].pid
+	pid := children[rand.IntN(len(children))]
 	if err := kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,7 @@ type spool struct {
 	attempts   int
 	backoff    time.Duration // after the first attempt
 	maxBackoff time.Duration
+	said       map[string]bool // complaints of this child
 }
 
 func (s *spool) init() error {
@@ -99,8 +100,7 @@ func parse(name string) (id string, tries int, due time.Time) {
 	return m[1], tries, time.UnixMilli(ms)
 }
 
-// next returns the first job of new/ whose time has come, or nil and how long it is until there may be one. What is no
-// proper job is passed over; an error about it comes with nil, so that it holds up nobody.
+// next returns the first job of new/ whose time has come, or nil and how long it is until there may be one.
 func (s *spool) next() (j *job, wait time.Duration, err error) {
 	names, err := s.list("new")
 	wait = lookEvery
@@ -110,11 +110,9 @@ func (s *spool) next() (j *job, wait time.Duration, err error) {
 			wait = min(wait, d)
 			continue
 		}
-		j, lerr := s.lock("new", name)
-		if j != nil {
+		if j := s.lock("new", name); j != nil {
 			return j, 0, nil
 		}
-		err = errors.Join(err, lerr)
 	}
 	return nil, wait, err
 }
@@ -123,9 +121,7 @@ func (s *spool) next() (j *job, wait time.Duration, err error) {
 func (s *spool) recover() error {
 	names, err := s.list("cur")
 	for _, name := range names {
-		j, lerr := s.lock("cur", name)
-		err = errors.Join(err, lerr)
-		if j != nil {
+		if j := s.lock("cur", name); j != nil {
 			err = errors.Join(err, s.retry(j, errors.New("the child that had the job has died")))
 			j.f.Close()
 		}
@@ -144,22 +140,24 @@ func (s *spool) list(dir string) (names []string, err error) {
 	return names, err
 }
 
-// lock takes a job's lock. It returns nil if somebody else has the job, or has had it meanwhile.
-func (s *spool) lock(dir, name string) (*job, error) {
+// lock takes a job's lock. It returns nil if somebody else has the job, or has had it meanwhile, and if it is none: what
+// somebody has put there by mistake holds up nobody.
+func (s *spool) lock(dir, name string) *job {
 	path := filepath.Join(s.dir, dir, name)
 	// No link leads out of the spool, and no pipe makes a child wait.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err == nil {
 		if err = claim(f, path); err == nil {
 			id, tries, _ := parse(name)
-			return &job{id, tries, path, f}, nil
+			return &job{id, tries, path, f}
 		}
 		f.Close()
 	}
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EWOULDBLOCK) {
-		err = nil
+	if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EWOULDBLOCK) && !s.said[err.Error()] {
+		s.said[err.Error()] = true
+		fmt.Fprintln(os.Stderr, "passed over:", err)
 	}
-	return nil, err
+	return nil
 }
 
 // claim locks a file that was opened at path, unless it is no longer there.
@@ -179,7 +177,7 @@ func claim(f *os.File, path string) error {
 	case !os.SameFile(own, now):
 		return os.ErrNotExist
 	case !own.Mode().IsRegular():
-		return fmt.Errorf("%s is no file: move it away", path)
+		return fmt.Errorf("%s is no file", path)
 	}
 	return nil
 }

@@ -32,13 +32,16 @@ func (s *spool) work(ctx context.Context, c *daemon.Child) error {
 	if err := bell.Add(filepath.Join(s.dir, "new")); err != nil {
 		return err
 	}
+	s.said = map[string]bool{}
 	for last := time.Now(); ctx.Err() == nil && time.Since(last) < idleTime; {
-		err := s.recover()
-		j, wait, nerr := s.next()
+		if err := s.recover(); err != nil {
+			return err
+		}
+		j, wait, err := s.next()
+		if err != nil {
+			return err
+		}
 		if j == nil {
-			if err := errors.Join(err, nerr); err != nil {
-				return err
-			}
 			pause(ctx, bell, wait)
 			continue
 		}
