@@ -13,8 +13,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -23,26 +23,18 @@ import (
 	"github.com/brooddaemon/brood/reload"
 )
 
-// Limits on who hands in a job.
-const (
-	maxJob    = 1 << 20 // bytes
-	inputTime = 10 * time.Second
-)
-
 func main() {
-	s := &spool{}
+	s := &spool{passed: map[string]bool{}}
 	flag.StringVar(&s.dir, "spool", "spool", "`directory` of the jobs")
 	flag.IntVar(&s.attempts, "attempts", 5, "`number` of attempts after which a job is given up")
-	flag.DurationVar(&s.backoff, "backoff", time.Second, "`time` from the first attempt to the second; it doubles with each further one")
-	flag.DurationVar(&s.maxBackoff, "max-backoff", 5*time.Minute, "longest `time` between two attempts")
+	flag.DurationVar(&s.backoff, "backoff", time.Second, "`time` from the first attempt to the second; it doubles with each further one, up to five minutes")
 	cfg := daemon.Config{
 		Name:     "spool",
 		Listen:   []string{"127.0.0.1:7001"},
 		MainLoop: serve.Conns(s.accept),
 		Prefork:  1,
 		// A client who has said everything still waits for the name of his job.
-		HalfClose: daemon.HalfCloseIgnore,
-		// Only those that are missing are started, so nothing is lost by looking often.
+		HalfClose:  daemon.HalfCloseIgnore,
 		Dequeue:    daemon.Dequeue{MainLoop: s.work, Max: 4, Every: time.Second},
 		JobTimeout: time.Minute,
 		AutoReload: reload.Self(),
@@ -50,31 +42,30 @@ func main() {
 	}
 	cfg.Flags(flag.CommandLine)
 	flag.Parse()
+	var err error
 	// Before Run, where the current directory is the same in every process.
-	dir, err := filepath.Abs(s.dir)
-	if s.dir = dir; err == nil {
+	if s.dir, err = filepath.Abs(s.dir); err == nil {
 		err = daemon.Run(context.Background(), cfg)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "spool:", err)
-		os.Exit(1)
+		log.Fatalln("spool:", err)
 	}
 }
 
 // accept puts what a client sends until he closes his half into the spool, and answers with its name when it is safe there.
 func (s *spool) accept(_ context.Context, conn net.Conn) {
-	conn.SetDeadline(time.Now().Add(inputTime))
+	const maxJob = 1 << 20 // bytes
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
 	text, err := io.ReadAll(io.LimitReader(conn, maxJob+1))
-	if err == nil && len(text) > maxJob {
+	if len(text) > maxJob {
 		err = fmt.Errorf("a job has %d bytes at most", maxJob)
 	}
-	id := ""
+	answer := ""
 	if err == nil {
-		id, err = s.put(text)
+		answer, err = s.put(text)
 	}
 	if err != nil {
-		fmt.Fprintln(conn, "error:", err)
-		return
+		answer = "error: " + err.Error()
 	}
-	fmt.Fprintln(conn, id)
+	fmt.Fprintln(conn, answer)
 }
