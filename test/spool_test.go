@@ -154,6 +154,9 @@ func TestSpoolJobs(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	if _, err := sp.await("died=0"); err != nil {
+		t.Error(err)
+	}
 }
 
 // A job in hand is finished when the code is reloaded and when the daemon stops or its parent dies; one whose daemon stops at
