@@ -61,6 +61,8 @@ type Child struct {
 	idle       *sync.Cond // mu; a job has ended
 	isReady    bool       // and the parent is told so
 	jobs       map[uint64]*Job
+	oldest     *Job
+	newest     *Job
 	finishing  int // jobs, including those that are just being ended
 	serial     uint64
 	done       int    // jobs

@@ -19,6 +19,8 @@ var once = binary.NativeEndian.AppendUint64(nil, 1)
 type Job struct {
 	c         *Child
 	serial    uint64
+	older     *Job // the one that runs and began before; nil: there is none
+	newer     *Job
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
 	conn      *Conn // nil: a job without one
@@ -106,7 +108,7 @@ func (c *Child) begin(ctx context.Context, conn *Conn, text string, token bool) 
 	c.serial++
 	j.serial = c.serial
 	j.setLimit(c.cfg.JobTimeout) // its timers name the job
-	c.jobs[j.serial] = j
+	c.enlist(j)
 	c.finishing++
 	c.weighOn()
 	c.show()
@@ -149,7 +151,7 @@ func (c *Child) end(j *Job, counts bool) {
 		c.endEntries(j, counts)
 		c.mu.Lock()
 	}
-	delete(c.jobs, j.serial)
+	c.strike(j)
 	cause := j.revokedFor()
 	j.setLimit(0)
 	first, spent := false, false
@@ -203,20 +205,15 @@ func (c *Child) finished() {
 // show writes what the child is doing to the scoreboard. c.mu is held.
 func (c *Child) show() {
 	now := time.Now()
-	oldest := uint64(0)
-	for serial := range c.jobs {
-		if oldest == 0 || serial < oldest {
-			oldest = serial
-		}
-	}
-	c.board.SetRunning(oldest, len(c.jobs))
-	if oldest == 0 {
+	j := c.oldest
+	if j == nil {
 		c.shown = 0
+		c.board.SetRunning(0, 0)
 		c.board.Show(scoreboard.Record{})
 		c.board.SetState(c.rest(), now)
 		return
 	}
-	j := c.jobs[oldest]
+	c.board.SetRunning(j.serial, len(c.jobs))
 	rec := scoreboard.Record{Serial: j.serial, Started: j.started, Deadline: j.deadline, Text: j.text}
 	if j.conn != nil {
 		rec.Client = j.conn.clientName()
@@ -230,7 +227,7 @@ func (c *Child) show() {
 		state = scoreboard.Cancelling
 	}
 	c.board.SetState(state, now)
-	c.shown = oldest
+	c.shown = j.serial
 }
 
 // repaint writes what the child is doing once more, if the scoreboard has lost it.
