@@ -94,6 +94,9 @@ func (p *Parent) settle() (warnings []string, err error) {
 		warnings = append(warnings, warning)
 	}
 	corrections, err := p.cfg.fit(p.identity != nil, p.asked)
+	if err == nil {
+		err = p.cfg.fitConnections(p.rlimits)
+	}
 	if err == nil && p.handed != nil {
 		err = p.handed.check(&p.cfg)
 	}

@@ -64,6 +64,33 @@ func parseRlimits(lines []string) ([]rlimit, error) {
 	return all, nil
 }
 
+// openInChild is more than a child holds open beside its listeners and the connections of its jobs.
+const openInChild = 32
+
+// fitConnections sees whether a child may have as many connections as Concurrency promises. Nobody has more than one job
+// at once who has not asked for it, so the error says what to do. A daemon without Listen has other jobs, for all that is
+// known here.
+func (cfg *Config) fitConnections(limits []rlimit) error {
+	var files unix.Rlimit
+	if cfg.Concurrency == 1 || len(cfg.Listen) == 0 || unix.Getrlimit(unix.RLIMIT_NOFILE, &files) != nil {
+		return nil
+	}
+	// A Go program raises its soft limit to the hard one by itself, and children inherit that.
+	most, of := files.Max, "the hard limit on open files (ulimit -Hn)"
+	for _, l := range limits {
+		if l.resource == unix.RLIMIT_NOFILE {
+			most, of = l.Cur, "the limit on open files in Rlimits (nofile)"
+		}
+	}
+	own := uint64(openInChild + len(cfg.Listen))
+	need := own + uint64(cfg.Concurrency)
+	if need <= most {
+		return nil
+	}
+	return fmt.Errorf("field Concurrency is %d, but %s, %d, is enough for %d connections in each child: raise it to %d "+
+		"(as root with nofile=%[5]d in Rlimits) or lower Concurrency", cfg.Concurrency, of, most, max(most, own)-own, need)
+}
+
 // parseAmount reads a number of things, bytes or seconds: 4096, 64K, 512M, 2G (powers of 1024) or unlimited.
 func parseAmount(s string) (uint64, error) {
 	if s == "unlimited" {

@@ -80,3 +80,40 @@ func TestParseRlimits(t *testing.T) {
 		}
 	}
 }
+
+// A child that may open fewer files than it is to have connections is no surprise of the busiest hour.
+func TestFitConnections(t *testing.T) {
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	const hard = "the hard limit on open files (ulimit -Hn), "
+	for _, c := range []struct {
+		name, limits string
+		cfg          Config
+		want         string
+	}{
+		{"one job", "nofile=16", Config{Concurrency: 1, Listen: []string{":1"}}, ""},
+		{"no listener", "nofile=16", Config{Concurrency: 1000}, ""},
+		{"just enough", "nofile=133", Config{Concurrency: 100, Listen: []string{":1"}}, ""},
+		{"one too few", "nofile=132", Config{Concurrency: 100, Listen: []string{":1"}},
+			"field Concurrency is 100, but the limit on open files in Rlimits (nofile), 132, is enough for 99 connections in each child: " +
+				"raise it to 133 (as root with nofile=133 in Rlimits) or lower Concurrency"},
+		{"two listeners", "nofile=133", Config{Concurrency: 100, Listen: []string{":1", ":2"}}, "is enough for 99 connections in each child: raise it to 134 "},
+		{"none at all", "nofile=16", Config{Concurrency: 2, Listen: []string{":1"}}, "Rlimits (nofile), 16, is enough for 0 connections"},
+		{"soft", "nofile=100:1000", Config{Concurrency: 100, Listen: []string{":1"}}, "Rlimits (nofile), 100, is enough for 67 connections"},
+		{"inherited", "", Config{Concurrency: int(min(files.Max, 1<<40)), Listen: []string{":1"}}, hard},
+	} {
+		limits, err := parseRlimits(strings.Fields(c.limits))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch err := c.cfg.fitConnections(limits); {
+		case c.want == hard && files.Max == unix.RLIM_INFINITY:
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", c.name, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: %v; want an error that says %q", c.name, err, c.want)
+		}
+	}
+}
