@@ -18,13 +18,21 @@ import (
 func Conns(fn func(ctx context.Context, conn net.Conn)) func(context.Context, *daemon.Child) error {
 	return func(ctx context.Context, c *daemon.Child) error {
 		var wg sync.WaitGroup
-		for range c.Concurrency() {
-			wg.Go(func() {
-				for conn := range c.Conns(ctx) {
+		var next func()
+		next = func() {
+			for conn := range c.Conns(ctx) {
+				if c.Concurrency() == 1 {
 					fn(conn.Context(), conn)
+					continue
 				}
-			})
+				// Only one waits for a connection, however many there may be: the stacks of thousands who wait cost more
+				// than the work of a few.
+				wg.Go(next)
+				fn(conn.Context(), conn)
+				return
+			}
 		}
+		wg.Go(next)
 		wg.Wait()
 		return nil
 	}
