@@ -15,6 +15,7 @@ var packages = map[string]string{
 	"jobs":   "./examples/jobs",
 	"echod":  "./examples/echo", // "echo" would hide a program that scripts use
 	"spool":  "./examples/spool",
+	"c10k":   "./examples/c10k",
 	"brood":  "./cmd/brood",
 	"broken": "./test/daemons/broken",
 	"vandal": "./test/daemons/vandal",

@@ -39,6 +39,9 @@ var settings = []string{"BROOD_POOL=static", "BROOD_SOAK=50ms", "BROOD_AUTO_RELO
 const scriptsTime = 4 * time.Minute
 
 func TestMain(m *testing.M) {
+	if addr := os.Getenv(holdVar); addr != "" { // a client of another test process
+		os.Exit(holdMain(addr))
+	}
 	// Most of a test is waiting. The command line comes later and overrides it.
 	flag.Set("test.parallel", "4")
 	os.Exit(runTests(m))
