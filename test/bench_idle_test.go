@@ -60,18 +60,24 @@ func (m *bench) memory(pids []int) float64 {
 	m.b.Helper()
 	var all []int
 	for _, pid := range pids {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-		if err != nil {
-			m.b.Fatal(err)
-		}
-		kib, err := strconv.Atoi(strings.TrimSuffix(field(text, "Pss:"), " kB"))
-		if err != nil {
-			m.b.Fatal(err)
-		}
-		all = append(all, kib)
+		all = append(all, m.pss(pid))
 	}
 	slices.Sort(all)
 	return float64(all[len(all)/2])
+}
+
+// pss returns a process's proportional set size in KiB.
+func (m *bench) pss(pid int) int {
+	m.b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		m.b.Fatal(err)
+	}
+	kib, err := strconv.Atoi(strings.TrimSuffix(field(text, "Pss:"), " kB"))
+	if err != nil {
+		m.b.Fatal(err)
+	}
+	return kib
 }
 
 // field returns the value of a line of a file in /proc.

@@ -4,9 +4,11 @@
 //	bench [FLAG...]   the daemon
 //	bench bare        says that it is ready and accepts on the listener it was given, without the toolkit
 //	bench plain       net/http with a goroutine for each request, in one process; says where it listens
+//	bench lines       answers lines as examples/c10k does, in one process of package net alone; says where it listens
 package main
 
 import (
+	"bufio"
 	"context"
 	"flag"
 	"fmt"
@@ -37,6 +39,8 @@ func main() {
 		err = bare()
 	case "plain":
 		err = plain()
+	case "lines":
+		err = lines()
 	default:
 		err = serveJobs()
 	}
@@ -94,6 +98,34 @@ func plain() error {
 	}
 	fmt.Println(ln.Addr())
 	return http.Serve(ln, handler())
+}
+
+func lines() error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Println(ln.Addr())
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer c.Close()
+			lines := bufio.NewReaderSize(c, 128)
+			for {
+				if _, more, err := lines.ReadLine(); err != nil {
+					return
+				} else if more {
+					continue
+				}
+				if _, err := fmt.Fprintf(c, "pid=%d slot=%d local=%v foreign=%v\n", os.Getpid(), 0, c.LocalAddr(), c.RemoteAddr()); err != nil {
+					return
+				}
+			}
+		}()
+	}
 }
 
 // handler sleeps for as long as it is asked to: /?for=1s. What is below /work goes on until it is ended.
