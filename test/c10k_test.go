@@ -14,13 +14,10 @@ func TestC10kSmall(t *testing.T) {
 	testC10k(t, 250)
 }
 
-// c10kVar asks for TestC10k, which takes up to a minute.
-const c10kVar = "BROOD_TEST_C10K"
-
 // The same with all there are to be: 20,000. No process of this test has more than half of them.
 func TestC10k(t *testing.T) {
-	if os.Getenv(c10kVar) == "" || raceEnabled {
-		t.Skipf("takes up to a minute and hundreds of megabytes: %s=1 asks for it, without -race", c10kVar)
+	if testing.Short() || raceEnabled {
+		t.Skip("takes seconds and hundreds of megabytes: left to the long run without -race")
 	}
 	testC10k(t, 5000)
 }
