@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // One process may not have as many descriptors as four children together. So connections in thousands are held by clients
@@ -115,7 +117,7 @@ func holdConnections(addr, from, count string) error {
 		return fmt.Errorf("%s=%q: %w", holdCount, count, err)
 	}
 	conns, who := make([]net.Conn, n), make([]string, n)
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: requestTime, KeepAlive: -1}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: requestTime, KeepAlive: -1, Control: pickLate}
 	err := each(n, func(i int) (err error) {
 		if conns[i], err = dialer.Dial("tcp", addr); err == nil {
 			who[i], err = asks(conns[i])
@@ -153,6 +155,18 @@ func holdConnections(addr, from, count string) error {
 		}
 	}
 	return nil
+}
+
+// pickLate has the kernel pick a port when it knows the other end, too. Else a port is of no use for the minute that its last
+// connection is remembered (TIME_WAIT), and a second run within that minute looks for ports for most of a minute.
+func pickLate(_, _ string, c syscall.RawConn) error {
+	var err error
+	if cerr := c.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	}); cerr != nil {
+		return cerr
+	}
+	return os.NewSyscallError("setsockopt", err)
 }
 
 // each calls f for 0 to n-1, some at the same time, and returns the first error.
