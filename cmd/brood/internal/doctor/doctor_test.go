@@ -120,7 +120,7 @@ func TestChecks(t *testing.T) {
 		{"few files", openFiles, tree{"proc/10/limits": limitsOf("1027", "1")}, nil, Fail, "the parent, process 10, may have 1027, and needs 1028 for 150"},
 		{"just enough", openFiles, tree{"proc/10/limits": limitsOf("1028", "1")}, nil, OK, "needs 1028"},
 		{"no limit", openFiles, tree{"proc/10/limits": limitsOf("unlimited", "1")}, nil, OK, "any number"},
-		{"many jobs", openFiles, nil, func(d *Daemon) { d.Settings.Concurrency = 10000 }, Fail, "a child, process 11, may have 20000, and needs 20033"},
+		{"many jobs", openFiles, nil, func(d *Daemon) { d.Settings.Concurrency = 20000 }, Fail, "a child, process 11, may have 20000, and needs 20033"},
 		{"nobody", openFiles, nil, nobody, "", ""},
 		{"odd limits", openFiles, tree{"proc/10/limits": "none\n"}, nil, Warn, `no line "Max open files"`},
 

@@ -7,12 +7,11 @@ import (
 	"strings"
 )
 
-// What a daemon of this toolkit needs.
+// What a daemon of this toolkit needs. For children package daemon reckons the same at the start.
 const (
 	filesForParent = 128 // that it holds open itself
 	filesPerChild  = 6   // that it holds open for each child
 	filesForChild  = 32  // that a child holds open beside its connections
-	filesPerJob    = 2   // of a child for each job: its connection, and as much again for what it works with
 	threads        = 8   // of a child, as Linux counts processes
 )
 
@@ -50,7 +49,7 @@ func openFiles(s System, d Daemon) []Finding {
 	found := s.files(d.PID, "the parent", need, fmt.Sprintf("%d children", d.Settings.MaxChildren),
 		"raise LimitNOFILE= or ulimit -n, or lower -max-children")
 	if len(d.Children) > 0 {
-		need = uint64(filesForChild + filesPerJob*d.Settings.Concurrency + len(d.Listen))
+		need = uint64(filesForChild + d.Settings.Concurrency + len(d.Listen))
 		found = append(found, s.files(d.Children[0], "a child", need, fmt.Sprintf("a concurrency of %d", d.Settings.Concurrency),
 			"raise LimitNOFILE= or ulimit -n, or -rlimits nofile=N, or lower -concurrency")...)
 	}
