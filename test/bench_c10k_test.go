@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// BenchmarkC10k is what connections cost on which nothing happens, in four children: memory for each, the time until all are
-// answered, and what the parent uses for looking at them. The yardstick is one process of package net alone with as many
+// BenchmarkC10k is what connections cost on which nothing happens, in four children: memory for each, and the time until all
+// are answered. The yardstick is one process of package net alone with as many
 // connections and the same answers. It has a descriptor for each, so there are a few less than 20,000.
 func BenchmarkC10k(b *testing.B) {
 	const children = 4
@@ -15,7 +15,6 @@ func BenchmarkC10k(b *testing.B) {
 	n := children * each
 	var ours, yard, oursBefore, yardBefore float64 // KiB
 	var took, yardTook times
-	var parent, idle float64
 	for b.Loop() {
 		m := openBench(b)
 		d, err := m.site.serve(nil, "c10k", fmt.Sprint("-concurrency=", each))
@@ -33,8 +32,6 @@ func BenchmarkC10k(b *testing.B) {
 		t, release := m.fill(d.addr, n)
 		took = append(took, t)
 		ours = m.all(pids)
-		parent = m.load([]int{d.pid})
-		idle = m.load(pids)
 		release()
 		m.stop(d)
 
@@ -56,10 +53,9 @@ func BenchmarkC10k(b *testing.B) {
 	b.ReportMetric(ms(took.median()), "answered-ms")
 	b.ReportMetric(ms(yardTook.median()), "net-answered-ms")
 	b.ReportMetric(float64(took.median())/float64(yardTook.median()), "time-ratio")
-	b.ReportMetric(parent, "parent-%")
 	b.ReportMetric(0, "ns/op")
-	b.Logf("%d connections; children %.0f KiB before and %.0f KiB with them, package net %.0f and %.0f; parent %.2f %% of a core, children %.2f %%",
-		n, oursBefore, ours, yardBefore, yard, parent, idle)
+	b.Logf("%d connections; children %.0f KiB before and %.0f KiB with them, package net %.0f and %.0f",
+		n, oursBefore, ours, yardBefore, yard)
 }
 
 // all returns the sum of the processes' proportional set sizes in KiB.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -60,6 +62,7 @@ func testC10k(t *testing.T, each int) {
 			t.Errorf("child %d has answered %d and brood status shows %d connections, want %d", c.PID, n, c.Running, each)
 		}
 	}
+	checkMemory(t, d.log, each)
 
 	last, err := dial(d.addr)
 	if err != nil {
@@ -97,4 +100,29 @@ func testC10k(t *testing.T, each int) {
 	if _, err := d.await("idle=4", "died=0", "killed=0", "lost=0", fmt.Sprint("done=", children*each+1)); err != nil {
 		t.Error(err)
 	}
+}
+
+var c10kFull = regexp.MustCompile(`"full: (\d+) connections, ([0-9.]+) KiB of memory for each"`)
+
+// checkMemory looks for what the children have said when they were full.
+func checkMemory(t *testing.T, log string, each int) {
+	t.Helper()
+	var all [][]string
+	if err := eventually(patience, func() error {
+		text, err := os.ReadFile(log)
+		if all = c10kFull.FindAllStringSubmatch(string(text), -1); err == nil && len(all) != 4 {
+			err = fmt.Errorf("%d children have said that they are full, want 4", len(all))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range all {
+		// A stack alone has two KiB. With few connections what the program has for all of them counts, too.
+		kib, err := strconv.ParseFloat(m[2], 64)
+		if m[1] != strconv.Itoa(each) || err != nil || !raceEnabled && (kib < 2 || kib > 40) {
+			t.Errorf("a child has %s connections with %s KiB for each", m[1], m[2])
+		}
+	}
+	t.Log(all)
 }

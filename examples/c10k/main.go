@@ -5,7 +5,8 @@
 //	nc 127.0.0.1 7000
 //
 // A connection is a job, from the first byte to the last. A child with 5,000 of them takes no more, and the others go on;
-// when all are full, the next client waits in the kernel's queue until somebody leaves.
+// when all are full, the next client waits in the kernel's queue until somebody leaves. The log says how much memory each
+// connection takes in a child that is full, before anybody has asked much.
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 
 	"github.com/brooddaemon/brood/daemon"
 	"github.com/brooddaemon/brood/daemon/serve"
@@ -24,8 +26,13 @@ import (
 // spare is how many descriptors a child has for anything but connections.
 const spare = 100
 
-// slot is this child's place in the pool.
-var slot int
+// What is known of this child.
+var (
+	slot  int // its place in the pool
+	room  int // for connections
+	empty int // bytes of memory that it has without any
+	held  atomic.Int64
+)
 
 func main() {
 	cfg := daemon.Config{
@@ -60,9 +67,21 @@ func started(p *daemon.Parent) error {
 }
 
 func settleIn(c *daemon.Child) error {
-	slot = c.Slot()
-	fmt.Printf("room for %d connections\n", c.Concurrency())
-	return nil
+	slot, room = c.Slot(), c.Concurrency()
+	var err error
+	empty, err = resident()
+	return err
+}
+
+// resident returns how many bytes of this process are in memory. Of what the kernel has for each connection it tells nothing.
+func resident() (int, error) {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0, err
+	}
+	var all, pages int
+	_, err = fmt.Sscan(string(text), &all, &pages)
+	return pages * os.Getpagesize(), err
 }
 
 func ended(err error) {
@@ -75,6 +94,12 @@ func ended(err error) {
 func answer(ctx context.Context, conn net.Conn) {
 	// When the daemon stops, or a child of old code has to go, whoever says nothing is not waited for to the end.
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	defer held.Add(-1)
+	if n := int(held.Add(1)); n == room {
+		if now, err := resident(); err == nil {
+			fmt.Printf("full: %d connections, %.1f KiB of memory for each\n", n, float64(now-empty)/1024/float64(n))
+		}
+	}
 	lines := bufio.NewReaderSize(conn, 128)
 	for {
 		_, more, err := lines.ReadLine()
