@@ -9,18 +9,18 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // A childListener is an inherited listening socket. All children share it; closing it here takes nothing from them.
 type childListener struct {
-	fd   int
-	tcp  bool
-	addr net.Addr
+	fd    int
+	tcp   bool
+	addr  net.Addr
+	first *childListener // of those on the same address, each with a queue of its own; itself, if there are no others
+	queue int            // which of them it is, counted from 0; -1: every child waits on it
 }
 
 func adoptListener(c *Child, fd int) (*childListener, error) {
@@ -29,13 +29,13 @@ func adoptListener(c *Child, fd int) (*childListener, error) {
 		return nil, fmt.Errorf("inherited listener: %w", os.NewSyscallError("getsockname", err))
 	}
 	if u, ok := sa.(*unix.SockaddrUnix); ok {
-		return &childListener{fd: fd, addr: &net.UnixAddr{Name: u.Name, Net: "unix"}}, nil
+		return &childListener{fd: fd, queue: -1, addr: &net.UnixAddr{Name: u.Name, Net: "unix"}}, nil
 	}
 	ap := addrPort(sa)
 	if !ap.IsValid() {
 		return nil, fmt.Errorf("inherited listener %d is neither TCP nor Unix", fd)
 	}
-	return &childListener{fd: fd, tcp: true, addr: net.TCPAddrFromAddrPort(ap)}, nil
+	return &childListener{fd: fd, tcp: true, queue: -1, addr: net.TCPAddrFromAddrPort(ap)}, nil
 }
 
 // addrPort is the address of an IP socket, zero for others.
@@ -57,9 +57,9 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 
 // An acceptor waits for connections on all listeners of a child.
 //
-// It waits in an epoll of its own with EPOLLEXCLUSIVE: Go's poller registers a shared listener without it and wakes
-// every idle child for each connection (golang/go#17249). A bare blocking accept could not be woken for draining, so
-// an eventfd stands beside the listeners.
+// It waits in an epoll of its own with EPOLLEXCLUSIVE, unless Config.Serialize says none: Go's poller registers a shared
+// listener without it and wakes every idle child for each connection (golang/go#17249). A bare blocking accept could not be
+// woken for draining, so an eventfd stands beside the listeners. In modes with a lock it waits only while it has that.
 type acceptor struct {
 	c         *Child
 	epoll     int
@@ -69,75 +69,67 @@ type acceptor struct {
 	changing  atomic.Int32            // goroutines that want the turn to change something
 	shut      map[*childListener]bool // turn; closed for good
 	paused    bool                    // turn
+	mode      Serialize
+	lock      *turnLock    // nil: all children wait at once
+	queues    map[int]bool // turn; those that the parent has told this child to wait on
 	reserve   reserve
 }
 
-// A reserve is what an accepted connection takes until it is one of package net: two descriptors. Who has none does not
-// wait for connections: he would be woken for one that he cannot take, and nobody else would be.
-type reserve struct {
-	mu  sync.Mutex
-	fds []int
-}
-
-// fill duplicates a descriptor until the reserve is there, and reports whether it is.
-func (r *reserve) fill(fd int) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for len(r.fds) < 2 {
-		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-		if err != nil {
-			return false
-		}
-		r.fds = append(r.fds, dup)
-	}
-	return true
-}
-
-// spend gives the reserve up, if err says that there are no descriptors left, and reports whether there was one.
-func (r *reserve) spend(err error) bool {
-	if !errors.Is(err, unix.EMFILE) {
-		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	spent := len(r.fds) > 0
-	for _, fd := range r.fds {
-		unix.Close(fd)
-	}
-	r.fds = nil
-	return spent
-}
-
-func (c *Child) newAcceptor(ls []*childListener) (*acceptor, error) {
+func (c *Child) newAcceptor(ls []*childListener, t turnTaker) (*acceptor, error) {
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	a := &acceptor{c: c, epoll: ep, listeners: ls, turn: make(chan struct{}, 1), shut: map[*childListener]bool{}}
+	a := &acceptor{c: c, epoll: ep, listeners: ls, turn: make(chan struct{}, 1), shut: map[*childListener]bool{}, mode: t.mode}
 	if a.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
 	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, a.wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1}); err != nil {
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
-	for i := range ls {
+	if a.lock, err = t.lock(c.complain); err == nil && a.lock != nil {
+		err = a.lock.interruptible(a.wake)
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.divide(ls)
+	return a, a.addAll()
+}
+
+// addAll makes all listeners be waited for that are to be. The turn is held, or nobody waits yet.
+func (a *acceptor) addAll() error {
+	for i, l := range a.listeners {
+		if a.shut[l] || l.queue >= 0 && !a.queues[l.queue] {
+			continue
+		}
 		if err := a.add(i); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return a, nil
+	return nil
+}
+
+// delAll takes all listeners out of the epoll, for a while. They are shared, so their registrations would outlive their
+// descriptors. The turn is held.
+func (a *acceptor) delAll() {
+	for _, l := range a.listeners {
+		if !a.shut[l] {
+			unix.EpollCtl(a.epoll, unix.EPOLL_CTL_DEL, l.fd, nil)
+		}
+	}
 }
 
 func (a *acceptor) add(i int) error {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: int32(i)}
+	if a.mode == SerializeNone {
+		ev.Events = unix.EPOLLIN
+	}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(a.epoll, unix.EPOLL_CTL_ADD, a.listeners[i].fd, &ev))
 }
 
 // errYield is returned by accept when somebody has work that needs no connection, or wants the turn.
 var errYield = errors.New("somebody else comes first")
-
-// scarce is how long an acceptor that has run out of descriptors or memory lets others try.
-const scarce = 50 * time.Millisecond
 
 // An accepted is a connection as accept(2) gives it. The peer's address comes with it: getpeername(2) no longer knows it
 // if the client has reset the connection by now.
@@ -162,6 +154,14 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 		defer stop()
 	}
 	events := make([]unix.EpollEvent, 1+len(a.listeners))
+	locked := false
+	unlock := func() {
+		if locked {
+			locked = false
+			a.lock.lock.give()
+		}
+	}
+	defer unlock()
 	for {
 		if a.c.isDraining() {
 			return accepted{}, net.ErrClosed
@@ -174,8 +174,19 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 			return accepted{}, errYield
 		}
 		if !a.reserve.fill(a.wake) {
+			unlock()
 			a.rest(ctx, unix.EMFILE)
 			continue
+		}
+		if a.lock != nil && !locked && a.waits() {
+			ok, err := a.lock.take()
+			if err != nil {
+				return accepted{}, err
+			}
+			if locked = ok; !ok {
+				a.woken(ctx)
+				continue
+			}
 		}
 		n, err := unix.EpollWait(a.epoll, events, -1)
 		if err != nil && err != unix.EINTR {
@@ -184,10 +195,7 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 		// A connection goes before a waking: nobody else has been woken for it, so it would lie until the next one comes.
 		i := slices.IndexFunc(events[:max(n, 0)], func(ev unix.EpollEvent) bool { return ev.Fd >= 0 })
 		if i < 0 {
-			// Woken: either there is a reason, which the loop's head finds, or it was for an earlier waiter.
-			if !a.c.isDraining() && ctx.Err() == nil {
-				a.calm()
-			}
+			a.woken(ctx)
 			continue
 		}
 		l := a.listeners[events[i].Fd]
@@ -196,13 +204,14 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 			fd, peer, err = unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		}
 		if short(err) {
+			unlock() // then somebody else may take it
 			a.rest(ctx, err)
 			// Once more, also when this child is to leave: nobody else was woken for this connection.
 			fd, peer, err = unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		}
 		switch {
 		case err == nil:
-			return accepted{fd, l, peer}, nil
+			return accepted{fd, l.first, peer}, nil
 		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EBADF), errors.Is(err, unix.ENOTSOCK):
 			return accepted{}, os.NewSyscallError("accept4", err)
 		}
@@ -210,21 +219,15 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 	}
 }
 
-// rest lets others try for a while.
-func (a *acceptor) rest(ctx context.Context, why error) {
-	a.c.complain("cannot accept for now: %v", why)
-	t := time.NewTimer(scarce)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-a.c.draining:
-	case <-ctx.Done():
-	}
-}
+// waits reports whether there is a listener to wait for. The turn is held.
+func (a *acceptor) waits() bool { return !a.paused && len(a.shut) < len(a.listeners) }
 
-// short reports whether accept(2) failed for want of something that others may give back.
-func short(err error) bool {
-	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
+// woken is what follows when somebody has interrupted: either there is a reason, which the head of accept's loop finds, or it
+// was for an earlier waiter.
+func (a *acceptor) woken(ctx context.Context) {
+	if !a.c.isDraining() && ctx.Err() == nil {
+		a.calm()
+	}
 }
 
 // interrupt wakes who waits.
@@ -260,7 +263,14 @@ func (a *acceptor) close() {
 
 // remove makes a listener be waited for no more.
 func (a *acceptor) remove(l *childListener) {
-	a.alone(func() error { a.take(l); return nil })
+	a.alone(func() error {
+		for _, o := range a.listeners {
+			if o.first == l {
+				a.take(o)
+			}
+		}
+		return nil
+	})
 }
 
 // take takes a listener out of the epoll for good. It is shared, so its registration would outlive the descriptor.
@@ -279,18 +289,11 @@ func (a *acceptor) pause(paused bool) error {
 			return nil
 		}
 		a.paused = paused
-		for i, l := range a.listeners {
-			switch {
-			case a.shut[l]:
-			case paused:
-				unix.EpollCtl(a.epoll, unix.EPOLL_CTL_DEL, l.fd, nil)
-			default:
-				if err := a.add(i); err != nil {
-					return err
-				}
-			}
+		if paused {
+			a.delAll()
+			return nil
 		}
-		return nil
+		return a.addAll()
 	})
 }
 
@@ -301,15 +304,7 @@ func (a *acceptor) yield() error {
 		if a.paused {
 			return nil
 		}
-		for i, l := range a.listeners {
-			if a.shut[l] {
-				continue
-			}
-			unix.EpollCtl(a.epoll, unix.EPOLL_CTL_DEL, l.fd, nil)
-			if err := a.add(i); err != nil {
-				return err
-			}
-		}
-		return nil
+		a.delAll()
+		return a.addAll()
 	})
 }

@@ -75,6 +75,9 @@ func (p *Parent) begin() (err error) {
 	if err := p.createBoard(); err != nil {
 		return err
 	}
+	if err := p.openTurns(); err != nil {
+		return err
+	}
 	return p.bindAll()
 }
 
@@ -195,11 +198,7 @@ func (p *Parent) bindAll() error {
 	p.dropListeners()
 	p.listenDone = true
 	p.storeListeners()
-	addrs := make([]string, len(p.listeners))
-	for i, l := range p.listeners {
-		addrs[i] = l.addr
-	}
-	return p.board.SetListen(strings.Join(addrs, " "))
+	return p.board.SetListen(p.addresses())
 }
 
 // afterInit calls the hook. One that hangs must not leave children without a parent that takes care of them.

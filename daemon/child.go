@@ -46,6 +46,7 @@ type Child struct {
 	tellsJobs bool          // the parent wants to know of each job, for the access log
 	entries   atomic.Uint64 // that have begun
 	listeners []*childListener
+	turns     turnTaker
 	acceptor  *acceptor
 	eye       *eye
 	tokens    chan struct{} // one for each job that may run
@@ -148,7 +149,8 @@ func (c *Child) awaitBegin() error {
 		return fmt.Errorf("the parent does not speak this program's language: %q", buf[:min(n, 1)])
 	}
 	c.cgroup, c.tellsJobs = m.Text, m.Serial >= recordVersion
-	return nil
+	c.turns, err = c.taker(m)
+	return err
 }
 
 // init sets the child up until it can call the main loop.
@@ -204,7 +206,7 @@ func (c *Child) equip(board int, listeners []int) (err error) {
 		}
 		c.listeners = append(c.listeners, l)
 	}
-	if c.acceptor, err = c.newAcceptor(c.listeners); err != nil {
+	if c.acceptor, err = c.newAcceptor(c.listeners, c.turns); err != nil {
 		return err
 	}
 	go c.listen()
@@ -302,6 +304,10 @@ func (c *Child) listen() {
 			c.evict(cause, m.Within)
 		case control.Yield:
 			if err := c.acceptor.yield(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+		case control.Queues:
+			if err := c.acceptor.serve(m.Text); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 			}
 		case control.Revoke:

@@ -163,6 +163,9 @@ func (cfg *Config) complete() error {
 	if cfg.PIDFile == "" {
 		cfg.PIDFile = filepath.Join(cfg.RunDir, control.PIDName)
 	}
+	if err := cfg.completeSerialize(); err != nil {
+		return err
+	}
 	switch {
 	case cfg.ErrorLog == "" && cfg.Daemonize:
 		cfg.ErrorLog = filepath.Join(cfg.RunDir, "error.log")

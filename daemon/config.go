@@ -32,6 +32,16 @@ type Config struct {
 	// scoreboard then name. Default: none.
 	Listen []string
 
+	// Serialize says how children that have nothing to do take turns in waiting for connections: SerializeExclusive,
+	// SerializeNone, SerializeFlock, SerializeSemaphore, SerializePipe, or SerializeReuseport, which needs the Pool Static.
+	// The modes with a lock let one of them wait at a time; if that one is stopped (SIGSTOP) the others
+	// wait for it. An upgrade cannot change it. Default SerializeExclusive.
+	Serialize Serialize
+
+	// LockFile is the file that children lock with SerializeFlock; it is made, with mode 0600, if it is not there, and stays.
+	// Default: "lock" in RunDir, which goes with the daemon.
+	LockFile string
+
 	// RequireRoot refuses to start unless the effective user is root.
 	RequireRoot bool
 

@@ -110,6 +110,11 @@ type (
 	}
 	// proven says that a child has done its first job.
 	evProven struct{ who }
+	// paused says that a child accepts nothing for a while, or does again.
+	evPaused struct {
+		who
+		paused bool
+	}
 	// alive answers a ping.
 	evAlive struct{ who }
 	// stalled says that the parent itself has not run for a while: it was stopped, or the machine was.
@@ -202,6 +207,7 @@ func (evAnswered) isEvent()    {}
 func (evOvertime) isEvent()    {}
 func (evSpent) isEvent()       {}
 func (evProven) isEvent()      {}
+func (evPaused) isEvent()      {}
 func (evAlive) isEvent()       {}
 func (evStalled) isEvent()     {}
 func (evScale) isEvent()       {}

@@ -22,6 +22,8 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s := &settings{fs: fs}
 	s.text(&cfg.Name, "name", "`name` of the daemon, in its run directory and for the brood command")
 	s.list(&cfg.Listen, "listen", "`address` to listen on: host:port, :port, unix:/path; repeat for more")
+	s.text((*string)(&cfg.Serialize), "serialize", "how children take turns in accepting: exclusive (the default), none, flock, semaphore, pipe or reuseport")
+	s.text(&cfg.LockFile, "lock-file", "`file` that children lock with -serialize flock; default lock in the run directory")
 	s.flag(&cfg.RequireRoot, "require-root", "refuse to start unless root")
 	s.flag(&cfg.Daemonize, "daemonize", "go into the background when every child is ready")
 	s.flag(&cfg.NoFork, "no-fork", "run the main loop in this very process, for a debugger: no children, no reload")

@@ -44,6 +44,7 @@ type handover struct {
 	Operators int              `json:"operators"` // the control socket
 	Waiting   []handedOperator `json:"waiting"`
 	Listeners []handedListener `json:"listeners"`
+	Turns     handedTurns      `json:"turns,omitzero"`
 	Programs  []handedProgram  `json:"programs"`
 	Children  []handedChild    `json:"children"`
 	Outputs   []handedOutput   `json:"outputs"`
@@ -125,6 +126,7 @@ type handedConnection struct {
 // descriptors are the numbers of all descriptors that are handed over.
 func (h *handover) descriptors() []int {
 	fds := []int{h.Board, h.Bell, h.Operators}
+	fds = append(fds, h.Turns.Token...)
 	for _, w := range h.Waiting {
 		fds = append(fds, w.FD)
 	}
@@ -230,6 +232,9 @@ func (h *handover) check(cfg *Config) error {
 		if same.was != same.is {
 			return fmt.Errorf("field %s is %q, and %q in the daemon that runs: stop and start it", same.field, same.is, same.was)
 		}
+	}
+	if err := h.Turns.check(cfg); err != nil {
+		return err
 	}
 	if n := slotsFor(cfg); n > h.Slots {
 		return fmt.Errorf("fields MaxChildren, %d, MaxDrainingChildren, %d, and Dequeue.Max, %d, take %d places on the scoreboard, "+

@@ -45,6 +45,9 @@ func (c *Child) orphan() {
 	c.settled.Broadcast()
 	c.mu.Unlock()
 	c.drain(ErrParentGone)
+	if c.turns.mode == SerializeSemaphore {
+		semctl(int(c.turns.number), ipcRmid, new(semid)) // nobody accepts any more, and the parent could not do it
+	}
 	c.mu.Lock()
 	for c.finishing > 0 {
 		c.idle.Wait()

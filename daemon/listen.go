@@ -193,7 +193,7 @@ func (p *Parent) Listen(network, address string) (net.Addr, error) {
 	if p.listenDone {
 		return nil, fmt.Errorf("listen on %s: children have been started, call Listen in AfterInit", address)
 	}
-	if len(p.listeners) >= maxListeners {
+	if len(p.listeners)+max(p.places(), 1) > maxListeners {
 		return nil, fmt.Errorf("listen on %s: more than %d listeners", address, maxListeners)
 	}
 	l, err := p.adoptListener(network, address), error(nil)
@@ -212,7 +212,11 @@ func (p *Parent) Listen(network, address string) (net.Addr, error) {
 		return nil, err
 	}
 	l.asked = [2]string{network, address}
-	p.listeners = append(p.listeners, l)
+	all, err := p.queues(l)
+	p.listeners = append(p.listeners, all...)
+	if err != nil {
+		return nil, err
+	}
 	if l.path != "" && !l.lent && p.identity != nil {
 		// Children's group may connect, as if a child had bound it.
 		if err := os.Lchown(l.path, -1, int(p.identity.gid)); err != nil {

@@ -42,6 +42,9 @@ func (c *Child) Listeners() ([]*Listener, error) {
 	}
 	h := &hub{c: c, over: make(chan struct{})}
 	for _, l := range c.listeners {
+		if l.first != l {
+			continue
+		}
 		h.listeners = append(h.listeners, &Listener{
 			hub: h, source: l, conns: make(chan *Conn), closed: make(chan struct{}),
 		})

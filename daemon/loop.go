@@ -43,7 +43,7 @@ func newLoop(p *Parent, launcher *readyPipe) *loop {
 		pool: newPool(limits{
 			mode: p.cfg.Pool, prefork: p.cfg.Prefork, maxChildren: p.cfg.MaxChildren,
 			minSpare: p.cfg.MinSpare, maxSpare: p.cfg.MaxSpare,
-			idleTimeout: p.cfg.IdleTimeout, minChildAge: p.cfg.MinChildAge, maxAge: p.cfg.MaxAge, slots: slots, parallel: parallelStarts(),
+			idleTimeout: p.cfg.IdleTimeout, minChildAge: p.cfg.MinChildAge, maxAge: p.cfg.MaxAge, queues: p.places(), slots: slots, parallel: parallelStarts(),
 			startTimeout: p.cfg.StartTimeout, drainTimeout: p.cfg.DrainTimeout,
 			stopTimeout: p.cfg.StopTimeout, killGrace: p.cfg.KillGrace,
 			hungAfter: max(p.cfg.HungAfter, 0), soak: max(p.cfg.Soak, 0),

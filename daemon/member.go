@@ -17,6 +17,9 @@ type member struct {
 	deadline   time.Time // of the phase, never: none
 	readyAt    time.Time
 	failures   int                  // in this place before this one, in a row
+	queues     []int                // on which it waits, if children have queues of their own
+	beside     bool                 // of their owners
+	paused     bool                 // it accepts nothing, as it has said
 	busy       bool                 // at the last look
 	done       uint64               // jobs it had done then
 	idleSince  time.Time            // as far as has been seen

@@ -46,6 +46,7 @@ type Parent struct {
 	board      *scoreboard.Board
 	ring       ring
 	listeners  []*listener
+	turns      turns // nil: children need nothing to take turns with
 	listenDone bool
 	service    service
 	inside     inside

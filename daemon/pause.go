@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
@@ -30,6 +31,9 @@ func (c *Child) setPaused(paused bool) {
 	c.mu.Unlock()
 	if err := c.acceptor.pause(paused); err != nil {
 		fmt.Fprintf(os.Stderr, "cannot accept any more: %v\n", err)
+	}
+	if c.turns.mode == SerializeReuseport {
+		c.tell(control.Message{Kind: control.Paused, Leaving: paused}) // somebody else is to take its queue
 	}
 	c.mu.Lock()
 	ring := false

@@ -28,6 +28,7 @@ type limits struct {
 	idleTimeout  time.Duration
 	minChildAge  time.Duration
 	maxAge       time.Duration // 0: none
+	queues       int           // of each address, for one child each; 0: children share one
 	slots        int           // more than maxChildren: draining children keep theirs
 	parallel     int           // starts at once
 	startTimeout time.Duration
@@ -157,6 +158,10 @@ func (p *pool) step(now time.Time, ev event) []action {
 		p.replace(ev.who, ev.why)
 	case evProven:
 		p.proven(ev.who)
+	case evPaused:
+		if m := p.find(ev.who); m != nil {
+			m.paused = ev.paused
+		}
 	case evAlive:
 		if m := p.find(ev.who); m != nil {
 			m.sign, m.pinged = p.now, never
@@ -180,6 +185,7 @@ func (p *pool) step(now time.Time, ev event) []action {
 	p.resize()
 	p.reconcile()
 	p.trim()
+	p.assign()
 	p.describe()
 	return p.out
 }

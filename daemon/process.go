@@ -103,6 +103,8 @@ func (proc *process) event(m control.Message) event {
 		return evSpent{proc.who, m.Text}
 	case control.Proven:
 		return evProven{proc.who}
+	case control.Paused:
+		return evPaused{proc.who, m.Leaving}
 	case control.Alive:
 		return evAlive{proc.who}
 	case control.Parting:

@@ -58,6 +58,9 @@ type savedMember struct {
 	Deadline   time.Duration            `json:"deadline,omitempty"`
 	ReadyAt    time.Duration            `json:"ready_at,omitempty"`
 	Failures   int                      `json:"failures,omitempty"`
+	Queues     []int                    `json:"queues,omitempty"`
+	Beside     bool                     `json:"beside,omitempty"`
+	Paused     bool                     `json:"paused,omitempty"`
 	Busy       bool                     `json:"busy,omitempty"`
 	Done       uint64                   `json:"done,omitempty"`
 	IdleSince  time.Duration            `json:"idle_since,omitempty"`
@@ -127,7 +130,8 @@ func (p *pool) save(w watchmaker) savedPool {
 func (m *member) save(w watchmaker) savedMember {
 	s := savedMember{
 		Slot: m.slot, Life: m.life, PID: m.pid, Kind: uint64(m.kind), Generation: m.generation, Phase: m.phase,
-		Deadline: w.save(m.deadline), ReadyAt: w.save(m.readyAt), Failures: m.failures, Busy: m.busy, Done: m.done,
+		Deadline: w.save(m.deadline), ReadyAt: w.save(m.readyAt), Failures: m.failures,
+		Queues: m.queues, Beside: m.beside, Paused: m.paused, Busy: m.busy, Done: m.done,
 		IdleSince: w.save(m.idleSince), Asked: m.asked, Evicted: m.evicted, Drains: w.save(m.drains), Sign: w.save(m.sign),
 		Pinged: w.save(m.pinged), Expires: w.save(m.expires), End: m.end, Failed: m.failed,
 		Lost: map[uint64]time.Duration{}, RevokedFor: m.revokedFor, RevokedJob: m.revokedJob, Late: m.late,
@@ -182,7 +186,8 @@ func (p *pool) load(s savedPool, w watchmaker) {
 func (s savedMember) load(w watchmaker) *member {
 	m := &member{
 		who: who{s.Slot, s.Life}, pid: s.PID, kind: scoreboard.Kind(s.Kind), generation: s.Generation, phase: s.Phase,
-		deadline: w.load(s.Deadline), readyAt: w.load(s.ReadyAt), failures: s.Failures, busy: s.Busy, done: s.Done,
+		deadline: w.load(s.Deadline), readyAt: w.load(s.ReadyAt), failures: s.Failures,
+		queues: s.Queues, beside: s.Beside, paused: s.Paused, busy: s.Busy, done: s.Done,
 		idleSince: w.load(s.IdleSince), asked: s.Asked, evicted: s.Evicted, drains: w.load(s.Drains), sign: w.load(s.Sign),
 		pinged: w.load(s.Pinged), expires: w.load(s.Expires), end: s.End, failed: s.Failed,
 		lost: map[uint64]time.Time{}, revokedFor: s.RevokedFor, revokedJob: s.RevokedJob, late: s.Late,

@@ -192,6 +192,12 @@ func (p *pool) scale(ev evScale) {
 	case p.stopping != stopNot:
 		p.reply(ev.reply, errors.New("the daemon is stopping"))
 		return
+	case p.queues > 0 && to != p.queues:
+		err := fmt.Errorf("cannot scale to %d children: with Serialize %q there are %d queues, for one child each, until the daemon is started anew",
+			to, SerializeReuseport, p.queues)
+		p.log(slog.LevelWarn, nil, "scale refused", "cause", ev.cause, "err", err)
+		p.reply(ev.reply, err)
+		return
 	case to < least || to > p.maxChildren:
 		err := fmt.Errorf("cannot scale to %d children: want %d to %d", to, least, p.maxChildren)
 		p.log(slog.LevelWarn, nil, "scale refused", "cause", ev.cause, "err", err)

@@ -132,8 +132,16 @@ func (s *spawner) start(j spawnJob) (_ *process, err error) {
 	for _, l := range s.p.listenersOf(j.kind) {
 		files = append(files, uintptr(l.fd))
 	}
-	// The program is the last of them: at its own number another one could be moved over it before it is executed.
+	// The program is among them: at its own number another one could be moved over it before it is executed.
+	program := procFD(len(files))
 	files = append(files, uintptr(j.program.fd))
+	turns, mode, number, err := s.p.turnsFor(j.kind)
+	if err != nil {
+		return nil, err
+	}
+	for _, fd := range turns {
+		fds, files = append(fds, fd), append(files, uintptr(fd))
+	}
 	pidfd := -1
 	attr := &syscall.ProcAttr{
 		Dir: s.p.startDir, Env: s.p.childEnviron(j), Files: files,
@@ -153,7 +161,7 @@ func (s *spawner) start(j spawnJob) (_ *process, err error) {
 			leaf.Close()
 		}
 	}()
-	pid, err := forkExec(procFD(len(files)-1), attr)
+	pid, err := forkExec(program, attr)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.p.program, err)
 	}
@@ -169,7 +177,7 @@ func (s *spawner) start(j spawnJob) (_ *process, err error) {
 	if err == nil {
 		// Of no consequence if it fails: the child does it again.
 		limit(pid, s.p.rlimits)
-		m := control.Message{Kind: control.Begin, Serial: s.p.recordsWanted()}
+		m := control.Message{Kind: control.Begin, Serial: s.p.recordsWanted(), How: mode, Inode: number}
 		if leaf != nil {
 			m.Text = leaf.Path()
 		}

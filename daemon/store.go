@@ -44,7 +44,7 @@ func (p *Parent) storeListeners() {
 		return
 	}
 	for _, l := range p.listeners {
-		if l.lent || l.stored != "" {
+		if l.lent || l.stored != "" || l.network != "unix" && p.places() > 0 { // it keeps one socket under a name
 			continue
 		}
 		name := l.storeName()

@@ -224,7 +224,7 @@ func (l *loop) handover() *handover {
 		Agreement: inherit.Spoken, At: monotonic(), Cause: l.succession.cause, LogLevel: l.level.moved,
 		Name: l.cfg.Name, RunDir: l.cfg.RunDir, PIDFile: l.cfg.PIDFile, Program: l.program, StartDir: l.startDir,
 		Slots: l.board.Slots(), Layout: scoreboard.Version, Service: handedService{l.service.Socket, l.service.watchdog},
-		Board: l.board.FD(), Events: l.ring.last(), Bell: l.bell, Operators: fdOf(l.operators),
+		Board: l.board.FD(), Events: l.ring.last(), Bell: l.bell, Operators: fdOf(l.operators), Turns: l.handTurns(),
 	}
 	h.Pool = l.pool.save(watchmaker{time.Now(), h.At})
 	for _, f := range l.pidfiles {

@@ -26,18 +26,20 @@ const (
 	Spent    Kind = 'X' // the child has served its time and wants to be replaced: Text says why
 	Alive    Kind = 'A' // answers a Ping
 	Proven   Kind = 'J' // the child has done its first job
+	Paused   Kind = 'W' // the child accepts nothing for a while; without Leaving: it does again
 	Parting  Kind = 'P' // answers a Leave: Leaving if the child does so, else it has just got work
 )
 
 // What a parent says to its child.
 const (
-	Begin  Kind = 'B' // the child's limits are set: it may call the user's code; Text is the path of its cgroup, Serial the version of what it may say in the pipe of the access log, 0: lines alone
+	Begin  Kind = 'B' // the child's limits are set: it may call the user's code; Text is the path of its cgroup, Serial the version of what it may say in the pipe of the access log, 0: lines alone; How is the way in which children take turns in accepting, Inode a number for that
 	Ping   Kind = 'N' // say Alive
 	Drain  Kind = 'D' // take no more work, finish what is in hand, exit; Text says why
 	Leave  Kind = 'L' // the same, but only if no job runs; the child answers
 	Quit   Kind = 'Q' // the same, and cancel the jobs that run: the daemon stops; they have the time Within
 	Evict  Kind = 'O' // the same to a child that drains; Text says why
 	Yield  Kind = 'Y' // stand behind in the line of those who wait for a connection
+	Queues Kind = 'U' // accept from these queues: Text is their numbers, counted from 0, with blanks between them
 	Revoke Kind = 'V' // the client of job Serial has left: cancel it; Kill if the child is to end as well
 	Clear  Kind = 'C' // the matter of job Serial is settled
 	Find   Kind = 'F' // something has ended on the connection Inode: say Gone if a job runs on it and its client has left
@@ -46,7 +48,7 @@ const (
 // A Message is one datagram. Which fields mean something depends on its Kind.
 type Message struct {
 	Kind    Kind
-	How     uint8 // a netmon.How
+	How     uint8 // a netmon.How, if it is about a client
 	Kill    bool
 	Leaving bool
 	Within  time.Duration // how long something may take; in milliseconds, up to 49 days
@@ -112,7 +114,7 @@ func Parse(b []byte) (Message, error) {
 		Text:   string(b[headLen:]),
 	}
 	switch m.Kind {
-	case Ready, Failed, Gone, Settled, Overtime, Spent, Proven, Alive, Parting, Begin, Ping, Drain, Leave, Quit, Evict, Yield, Revoke, Clear, Find:
+	case Ready, Failed, Gone, Settled, Overtime, Spent, Proven, Alive, Paused, Parting, Begin, Ping, Drain, Leave, Quit, Evict, Yield, Queues, Revoke, Clear, Find:
 	default:
 		return Message{}, fmt.Errorf("%w: kind %#x", ErrUnknown, b[0])
 	}

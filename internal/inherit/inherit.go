@@ -222,6 +222,10 @@ func (c Claim) Check() error {
 	return nil
 }
 
+// TurnFD is the first of the descriptors with which a child takes turns with others, if its parent has told it of such: they
+// come after the program.
+func (c Claim) TurnFD() int { return ListenFD + c.Listeners + 1 }
+
 // Dup duplicates a descriptor with close-on-exec set. It leaves the flags of the open file alone, unlike
 // (*net.TCPListener).File and os/exec, which put a listener into blocking mode for every process that shares it.
 func Dup(c interface {

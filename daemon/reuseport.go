@@ -1,0 +1,128 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/inherit"
+)
+
+// places is the number of queues of each TCP address; 0: children share one.
+func (p *Parent) places() int {
+	if p.cfg.Serialize != SerializeReuseport {
+		return 0
+	}
+	return p.cfg.Prefork
+}
+
+// queues returns a listener and those that share its address with it: one for each place. The first of them has been bound
+// alone, so nobody else has the address; what is bound to it from then on divides the clients with it.
+func (p *Parent) queues(l *listener) (all []*listener, err error) {
+	all = []*listener{l}
+	if p.places() == 0 || l.network == "unix" {
+		return all, nil
+	}
+	if l.lent {
+		return all, fmt.Errorf("listen on %s: the service manager has bound it already, once for all, and field Serialize is %q: "+
+			"take it out of the socket unit, or set another mode", l.addr, SerializeReuseport)
+	}
+	if err := os.NewSyscallError("setsockopt", unix.SetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)); err != nil {
+		return all, err
+	}
+	for len(all) < p.places() {
+		q := p.adoptListener(l.asked[0], l.asked[1])
+		if q == nil {
+			if q, err = l.another(p.cfg.ClientTimeout); err != nil {
+				return all, fmt.Errorf("listen on %s, queue %d: %w", l.addr, len(all)+1, err)
+			}
+		}
+		all = append(all, q)
+	}
+	return all, nil
+}
+
+// another binds one more socket to the same address.
+func (l *listener) another(timeout time.Duration) (*listener, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if cerr := c.Control(func(fd uintptr) {
+			err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+			if err == nil {
+				err = inheritable(int(fd), l.network, timeout)
+			}
+		}); cerr != nil {
+			return cerr
+		}
+		return err
+	}}
+	lc.SetMultipathTCP(false)
+	ln, err := lc.Listen(context.Background(), l.network, l.addr)
+	if err != nil {
+		return nil, err
+	}
+	defer ln.Close()
+	rc, err := ln.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	q := *l
+	if q.fd, err = inherit.Dup(rc); err != nil {
+		return nil, err
+	}
+	return &q, nil
+}
+
+// addresses are those of the listeners, each once, as the scoreboard shows them.
+func (p *Parent) addresses() string {
+	var addrs []string
+	for _, l := range p.listeners {
+		if n := len(addrs); n == 0 || addrs[n-1] != l.addr { // the queues of one address stand together
+			addrs = append(addrs, l.addr)
+		}
+	}
+	return strings.Join(addrs, " ")
+}
+
+// divide finds out which listeners are queues of one address.
+func (t turnTaker) divide(all []*childListener) {
+	for i, l := range all {
+		l.first = l
+		if t.mode != SerializeReuseport || !l.tcp {
+			continue
+		}
+		l.queue = 0
+		for _, o := range all[:i] {
+			if o.tcp && o.addr.String() == l.addr.String() {
+				l.first, l.queue = o.first, o.queue+1
+			}
+		}
+	}
+}
+
+// serve makes the child wait on these queues and no others.
+func (a *acceptor) serve(text string) error {
+	queues := map[int]bool{}
+	for _, f := range strings.Fields(text) {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			return fmt.Errorf("queues %q: %w", text, err)
+		}
+		queues[n] = true
+	}
+	return a.alone(func() error {
+		a.queues = queues
+		if a.paused {
+			return nil
+		}
+		a.delAll()
+		return a.addAll()
+	})
+}
