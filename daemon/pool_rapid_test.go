@@ -51,6 +51,9 @@ func history(t *rapid.T, seen map[string]int) {
 	l.hungAfter = rapid.SampledFrom([]time.Duration{0, 30 * time.Second}).Draw(t, "hung after")
 	l.maxAge = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "max age")
 	l.dequeueMax, l.dequeueEvery = rapid.IntRange(0, 2).Draw(t, "dequeue"), time.Minute
+	if l.mode == Static && rapid.Bool().Draw(t, "queues") {
+		l.queues = l.prefork
+	}
 	w := worldOf(t, l)
 	w.step(evStart{})
 	if rapid.Bool().Draw(t, "booted") {
@@ -128,6 +131,11 @@ func history(t *rapid.T, seen map[string]int) {
 		"a child becomes deaf": func(t *rapid.T) {
 			if x, ok := someone(t, w); ok {
 				w.alive[x].deaf = true
+			}
+		},
+		"a child pauses or goes on": func(t *rapid.T) {
+			if x, ok := someone(t, w); ok {
+				w.step(evPaused{x, rapid.Bool().Draw(t, "paused")})
 			}
 		},
 		"a child is spent": func(t *rapid.T) {
@@ -223,6 +231,7 @@ func history(t *rapid.T, seen map[string]int) {
 		},
 		"": func(t *rapid.T) {
 			checkPool(t, w)
+			checkQueues(t, w)
 			if w.p.next != nil && w.p.putsOff(*w.p.next) {
 				seen["put off"]++
 			}

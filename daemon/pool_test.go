@@ -45,6 +45,7 @@ type kid struct {
 	generation uint64
 	ready      bool
 	draining   bool
+	queues     []string // on which it waits
 	busy       bool
 	done       uint64
 }
@@ -106,6 +107,9 @@ func (w *world) act(a action) {
 	case actArm:
 		w.armed = true
 	case actTell:
+		if a.msg.Kind == control.Queues && w.alive[a.who] != nil {
+			w.alive[a.who].queues = strings.Fields(a.msg.Text)
+		}
 		if k := w.alive[a.who]; k != nil && a.msg.Kind == control.Leave {
 			leaves := !k.busy && !w.frozen
 			if !leaves {

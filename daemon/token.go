@@ -3,7 +3,7 @@ package daemon
 import (
 	"fmt"
 	"os"
-	"sync/atomic"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,77 +15,85 @@ import (
 // has one: wherever the token is, in the sockets or in a child, that pipe is open. When it is closed the token is
 // gone, whatever the moment was in which the child died, and the parent, at the other end, makes a new one. There are never two.
 type tokenPipe struct {
-	p       *Parent
-	ends    [2]int // to take from, and to put into
-	witness atomic.Pointer[os.File]
+	p    *Parent
+	ends [2]int // to take from, and to put into
+
+	mu      sync.Mutex
+	witness *os.File // the reading end of the pipe; nil: all is over
 }
 
 func (p *Parent) openToken(h handedTurns) (*tokenPipe, error) {
 	t := &tokenPipe{p: p}
 	if len(h.Token) == 3 {
 		t.ends = [2]int(h.Token)
-		t.witness.Store(os.NewFile(uintptr(h.Token[2]), "token"))
+		t.witness = os.NewFile(uintptr(h.Token[2]), "token")
 	} else {
 		var err error
 		if t.ends, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
 			return nil, os.NewSyscallError("socketpair", err)
 		}
-		if err := t.renew(); err != nil {
+		if t.witness, err = t.create(); err != nil {
 			t.close()
 			return nil, err
 		}
 	}
-	go t.watch()
+	go t.watch(t.witness)
 	return t, nil
 }
 
-// renew puts a token in. There is none.
-func (t *tokenPipe) renew() error {
+// create puts a token in. There is none.
+func (t *tokenPipe) create() (witness *os.File, err error) {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return os.NewSyscallError("pipe2", err)
+		return nil, os.NewSyscallError("pipe2", err)
 	}
 	defer unix.Close(pipe[1])
-	if err := unix.SetNonblock(pipe[0], true); err != nil {
+	if err = os.NewSyscallError("fcntl", unix.SetNonblock(pipe[0], true)); err == nil {
+		err = putToken(t.ends[1], pipe[1])
+	}
+	if err != nil {
 		unix.Close(pipe[0])
-		return os.NewSyscallError("fcntl", err)
+		return nil, err
 	}
-	if old := t.witness.Swap(os.NewFile(uintptr(pipe[0]), "token")); old != nil {
-		old.Close()
-	}
-	return putToken(t.ends[1], pipe[1])
+	return os.NewFile(uintptr(pipe[0]), "token"), nil
 }
 
 // watch puts a new token in whenever one is lost. It ends with the parent.
-func (t *tokenPipe) watch() {
-	for {
-		w := t.witness.Load()
-		rc, err := w.SyscallConn()
+func (t *tokenPipe) watch(witness *os.File) {
+	for witness != nil {
+		rc, err := witness.SyscallConn()
 		if err != nil {
 			return
 		}
-		lost := false
-		err = rc.Read(func(fd uintptr) bool {
-			// So that an upgrade hands over either the old state of things or the new one.
-			t.p.gate.RLock()
-			defer t.p.gate.RUnlock()
-			if n, err := unix.Read(int(fd), make([]byte, 1)); n > 0 || err == unix.EAGAIN || err == unix.EINTR {
-				return false
-			}
-			lost = true
-			return true
-		})
-		if err != nil || !lost {
+		if err := rc.Read(func(fd uintptr) bool {
+			n, err := unix.Read(int(fd), make([]byte, 1))
+			return n == 0 && err == nil // the end of the file
+		}); err != nil {
 			return
 		}
-		t.p.gate.RLock()
-		err = t.renew()
-		t.p.gate.RUnlock()
-		if err != nil {
+		if witness, err = t.renew(); err != nil {
 			t.p.log.Error("children cannot take turns any more", "err", fmt.Errorf("new token: %w", err))
-			return
 		}
 	}
+}
+
+// renew takes note that the token is lost; nil: there is to be no other one.
+func (t *tokenPipe) renew() (*os.File, error) {
+	// So that an upgrade hands over either the old state of things, which the next parent finds to be over, or the new one.
+	t.p.gate.RLock()
+	defer t.p.gate.RUnlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.witness == nil {
+		return nil, nil
+	}
+	next, err := t.create()
+	if err != nil {
+		return nil, err
+	}
+	t.witness.Close()
+	t.witness = next
+	return next, nil
 }
 
 func (t *tokenPipe) forChild() (fds []int, number uint64, err error) {
@@ -103,15 +111,20 @@ func (t *tokenPipe) forChild() (fds []int, number uint64, err error) {
 }
 
 func (t *tokenPipe) hand() handedTurns {
-	return handedTurns{Token: []int{t.ends[0], t.ends[1], fdOf(t.witness.Load())}}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return handedTurns{Token: []int{t.ends[0], t.ends[1], fdOf(t.witness)}}
 }
 
 func (t *tokenPipe) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.witness != nil {
+		t.witness.Close()
+		t.witness = nil
+	}
 	unix.Close(t.ends[0])
 	unix.Close(t.ends[1])
-	if w := t.witness.Load(); w != nil {
-		w.Close()
-	}
 }
 
 func putToken(to, fd int) error {

@@ -41,7 +41,7 @@ func main() {
 	if defect == "panic" {
 		panic("this build panics at once")
 	}
-	how := flag.String("break", "", "what goes wrong: init-error, init-panic, init-hang, init-slow, init-stairs, loop-silent, loop-return, "+
+	how := flag.String("break", "", "what goes wrong: init-error, init-if=FILE (while there is such a file), init-panic, init-hang, init-slow, init-stairs, loop-silent, loop-return, "+
 		"loop-error, loop-panic, loop-goexit, loop-exit, after-init, after-init-hang; talk: its children write all the time")
 	auto := flag.Bool("auto", false, "reload when the program changes")
 	queue := flag.Bool("queue", false, "have children with a queue of their own")
@@ -100,6 +100,10 @@ func (b *broken) init(c *daemon.Child, how string) error {
 	switch {
 	case how == "init-error", defect == "init":
 		return errors.New("this child does not like to start")
+	case strings.HasPrefix(how, "init-if="):
+		if _, err := os.Stat(how[len("init-if="):]); err == nil {
+			return errors.New("this child does not like to start now")
+		}
 	case how == "init-panic":
 		panic("this child panics at its start")
 	case how == "init-hang", defect == "hang":
