@@ -52,7 +52,7 @@ type Config struct {
 
 	// NoFork runs the main loop in this very process, which is then parent and child in one: for a debugger, a profiler or a
 	// test. There is one main loop, with one slot on the scoreboard, and no other process; hooks are called as ever. What
-	// takes another process is refused (reload, upgrade, scale, drain) or off (Pool, MaxRequests, MaxAge, MaxMemory, HungAfter,
+	// takes another process is refused (reload, upgrade, scale, drain) or off (Pool, Serialize, MaxRequests, MaxAge, MaxMemory, HungAfter,
 	// Rlimits, and what makes children's output lines of the log); Daemonize, User, Group and Dequeue are errors. KillChild cancels.
 	// When the main loop returns the daemon stops, and Run returns its error. Default false.
 	NoFork bool

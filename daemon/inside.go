@@ -47,6 +47,7 @@ func (cfg *Config) completeNoFork() error {
 		}
 	}
 	cfg.Pool, cfg.Prefork, cfg.MaxChildren, cfg.MinSpare, cfg.MaxSpare = Static, 1, 1, 1, 0
+	cfg.Serialize, cfg.LockFile = SerializeExclusive, ""
 	cfg.MaxRequests, cfg.MaxAge, cfg.MaxMemory, cfg.HungAfter = 0, 0, 0, 0
 	return nil
 }
