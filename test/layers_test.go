@@ -74,7 +74,7 @@ func TestLayers(t *testing.T) {
 	}
 	for _, want := range []string{"scoreboard", "netmon", "reload", "daemon", "daemon/serve", "cmd/brood", "cmd/brood/internal/view", "cmd/brood/internal/top",
 		"cmd/brood/internal/doctor", "cmd/brood/internal/web", "internal/inherit",
-		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "internal/notify", "examples/echo", "examples/jobs",
+		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "internal/notify", "internal/rules", "examples/echo", "examples/jobs",
 		"examples/spool", "examples/c10k"} {
 		if !found[want] {
 			t.Errorf("there is no package %s", want)
