@@ -46,6 +46,7 @@ type (
 		failed  string // of a child that was never ready: what it said of that
 		done    uint64 // jobs it had done
 		skipped uint64 // clients it had skipped
+		refused uint64 // and refused
 	}
 	// reload asks for a new generation. auto: by a change of files, and then a build that failed before is not tried again.
 	// unasked: nobody waits for it, and it waits itself while the pool is drained.

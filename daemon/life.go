@@ -182,6 +182,7 @@ func (p *pool) exited(ev evExited) {
 	p.remove(m)
 	p.status.Done += ev.done
 	p.status.Skipped += ev.skipped
+	p.status.Refused += ev.refused
 	switch {
 	case m.phase == scoreboard.PhaseStarting, m.failed != "":
 		text := m.failed

@@ -159,8 +159,8 @@ func (l *loop) prepare(ev event) event {
 			ev.failed = proc.words.why(ev.status)
 		}
 		// A number that no child can have reached is a lie.
-		if hint, err := l.board.Look(ev.slot); err == nil && hint.Done < 1<<48 && hint.Skipped < 1<<48 {
-			ev.done, ev.skipped = hint.Done, hint.Skipped
+		if hint, err := l.board.Look(ev.slot); err == nil && max(hint.Done, hint.Skipped, hint.Refused) < 1<<48 {
+			ev.done, ev.skipped, ev.refused = hint.Done, hint.Skipped, hint.Refused
 		}
 		l.noteUnfinished(ev, proc)
 		delete(l.processes, ev.slot)

@@ -35,6 +35,7 @@ type Status struct {
 	Lost       uint64    `json:"lost"`               // clients that left a running job
 	Done       uint64    `json:"done"`               // jobs done by children that are gone
 	Skipped    uint64    `json:"skipped"`            // clients that had left before they were accepted, by children that are gone
+	Refused    uint64    `json:"refused"`            // clients that were refused, by children that are gone
 	ReloadAt   time.Time `json:"reload_at,omitzero"` // when the last reload ended, zero: never
 	ReloadOK   bool      `json:"reload_ok"`          // whether it succeeded
 	Reload     string    `json:"reload,omitzero"`    // who asked for it, or why it failed
@@ -181,6 +182,7 @@ func (b *Board) SetStatus(s Status, now time.Time) error {
 	put(hLost, s.Lost)
 	put(hDone, s.Done)
 	put(hSkipped, s.Skipped)
+	put(hRefused, s.Refused)
 	if !s.ReloadAt.IsZero() {
 		put(hReloadAt, uint64(s.ReloadAt.UnixNano()))
 	}
@@ -250,6 +252,7 @@ type Hint struct {
 	Done    uint64
 	Running uint64
 	Skipped uint64
+	Refused uint64
 	Job     uint64 // the job that the record describes, 0: none, or the record was just being written
 	Inode   uint64 // inode of that job's socket
 	// Deadline is when that job's time is over, of CLOCK_MONOTONIC; 0: never.
@@ -279,6 +282,7 @@ func look(f io.ReaderAt, off int64, s []byte) (Hint, error) {
 		Done:    order.Uint64(s[sDone:]),
 		Running: order.Uint64(s[sRunning:]),
 		Skipped: order.Uint64(s[sSkipped:]),
+		Refused: order.Uint64(s[sRefused:]),
 	}
 	job, inode, limit := order.Uint64(s[sJob:]), order.Uint64(s[sInode:]), order.Uint64(s[sLimit:])
 	if job == 0 || order.Uint64(s[sSeq:])%2 != 0 {

@@ -44,7 +44,7 @@ func TestRoundTrip(t *testing.T) { // B48, B49
 		defer b.Remove()
 		st := Status{
 			State: str("state"), Generation: num("generation"), Rolling: num("rolling"), Want: rapid.IntMin(0).Draw(rt, "want"),
-			Born: num("born"), Died: num("died"), Killed: num("killed"), Lost: num("lost"), Done: num("done"), Skipped: num("skipped"),
+			Born: num("born"), Died: num("died"), Killed: num("killed"), Lost: num("lost"), Done: num("done"), Skipped: num("skipped"), Refused: num("refused"),
 			ReloadAt: times.Draw(rt, "reload at"), ReloadOK: rapid.Bool().Draw(rt, "reload ok"), Reload: str("reload"),
 		}
 		updated := times.Filter(func(at time.Time) bool { return !at.IsZero() }).Draw(rt, "updated")
@@ -57,7 +57,7 @@ func TestRoundTrip(t *testing.T) { // B48, B49
 
 		c := Child{
 			Slot: slot, PID: pids.Draw(rt, "child"), Generation: num("its generation"), State: Working, Since: updated,
-			Born: updated, Cause: cut(cause, causeLen), Done: 1, Skipped: 1, Running: uint64(rapid.IntMin(0).Draw(rt, "running")),
+			Born: updated, Cause: cut(cause, causeLen), Done: 1, Skipped: 1, Refused: 1, Running: uint64(rapid.IntMin(0).Draw(rt, "running")),
 			Revoked: num("revoked"),
 		}
 		r := Record{
@@ -73,8 +73,9 @@ func TestRoundTrip(t *testing.T) { // B48, B49
 		s.SetRunning(oldest, int(c.Running))
 		s.Done()
 		s.Skip()
+		s.Refuse()
 		s.Show(r)
-		hint := Hint{State: Working, Serial: oldest, Done: 1, Skipped: 1, Running: c.Running}
+		hint := Hint{State: Working, Serial: oldest, Done: 1, Skipped: 1, Refused: 1, Running: c.Running}
 		if r.Serial != 0 {
 			c.Job, c.Started, c.Inode, c.Client, c.Text = r.Serial, r.Started, r.Inode, cut(r.Client, clientLen), cut(r.Text, textLen)
 			hint.Job, hint.Inode = r.Serial, r.Inode

@@ -42,7 +42,8 @@ const (
 	hReloadAt   = 200 // u64, ns since 1970, 0: never
 	hReloadOK   = 208 // u64, 1: the last reload succeeded
 	hSkipped    = 216 // u64, clients that had left before they were accepted, by children that are gone
-	hState      = 224 // text, 32 bytes
+	hState      = 224 // text, 24 bytes
+	hRefused    = 248 // u64, clients that were refused, by children that are gone
 	hReload     = 256 // text, 384 bytes: why the last reload was made, or why it failed
 	hTrouble    = 640 // text, 128 bytes: what has failed, if the state is degraded
 	hStatusEnd  = 768
@@ -53,7 +54,7 @@ const (
 	hErrorLog   = 2176 // text, 256 bytes
 	hAttention  = 2560 // u64 in a cache line of its own: 1 asks the next child that becomes busy to ring
 
-	stateLen   = 32
+	stateLen   = 24
 	reloadLen  = 384
 	troubleLen = 128
 	nameLen    = 128
@@ -85,6 +86,7 @@ const (
 	sDone    = 152 // u64, jobs ended
 	sRunning = 160 // u64, jobs running
 	sSkipped = 168 // u64, clients that had left before they were accepted
+	sRefused = 176 // u64, clients that were refused
 	sSeq     = 192 // u64, odd while the record below is being written
 	sJob     = 200 // u64, serial of the job that the record describes, 0: none
 	sStarted = 208 // u64, ns since 1970

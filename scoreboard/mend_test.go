@@ -32,6 +32,7 @@ func TestMend(t *testing.T) {
 			s.Show(recordOf(9))
 			s.Done()
 			s.Skip()
+			s.Refuse()
 			s.Revoked()
 			s.Attention()
 		}
@@ -51,6 +52,7 @@ func TestMend(t *testing.T) {
 			s.Show(Record{})
 			s.word(sDone).Store(0)
 			s.word(sSkipped).Store(0)
+			s.word(sRefused).Store(0)
 		}
 		after, err := Read(b.path)
 		must(t, err)

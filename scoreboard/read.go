@@ -38,6 +38,7 @@ type Child struct {
 	Done       uint64        `json:"done"`             // jobs ended
 	Running    uint64        `json:"running"`          // jobs running
 	Skipped    uint64        `json:"skipped"`          // clients that had left before they were accepted
+	Refused    uint64        `json:"refused"`          // clients that were refused
 	Revoked    uint64        `json:"revoked,omitzero"` // the job whose client has left, 0: none
 	Job        uint64        `json:"job,omitzero"`     // serial of the job described here, 0: none
 	Started    time.Time     `json:"started,omitzero"`
@@ -184,7 +185,7 @@ func decodeHeader(h []byte) *Snapshot {
 		Status: Status{
 			State: text(h[hState : hState+stateLen]), Generation: get(hGeneration), Rolling: get(hRolling),
 			Want: int(get(hWant)), Born: get(hBorn), Died: get(hDied), Killed: get(hKilled), Lost: get(hLost),
-			Done: get(hDone), Skipped: get(hSkipped), ReloadAt: stamp(get(hReloadAt)), ReloadOK: get(hReloadOK) == 1,
+			Done: get(hDone), Skipped: get(hSkipped), Refused: get(hRefused), ReloadAt: stamp(get(hReloadAt)), ReloadOK: get(hReloadOK) == 1,
 			Reload: text(h[hReload : hReload+reloadLen]), Trouble: text(h[hTrouble : hTrouble+troubleLen]),
 		},
 		Created: stamp(get(hCreated)), Updated: stamp(get(hUpdated)),
@@ -198,7 +199,7 @@ func decodeSlot(i int, raw []byte, torn bool) (c Child, ok bool) {
 	c = Child{
 		Slot: i, PID: pid(get(sPID)), Kind: Kind(get(sKind)), Generation: get(sGeneration), Born: stamp(get(sBorn)),
 		Cause: text(raw[sCause : sCause+causeLen]), Revoked: get(sRevoked),
-		State: State(get(sState)), Since: stamp(get(sSince)), Done: get(sDone), Running: get(sRunning), Skipped: get(sSkipped), Torn: torn,
+		State: State(get(sState)), Since: stamp(get(sSince)), Done: get(sDone), Running: get(sRunning), Skipped: get(sSkipped), Refused: get(sRefused), Torn: torn,
 	}
 	switch Phase(get(sPhase)) {
 	case PhaseFree:

@@ -128,6 +128,14 @@ func (s *Slot) Skip() {
 	done = true
 }
 
+// Refuse counts a client that was refused.
+func (s *Slot) Refuse() {
+	done := false
+	defer s.survive(&done, debug.SetPanicOnFault(true))
+	s.word(sRefused).Add(1)
+	done = true
+}
+
 // Revoked returns the serial of the job whose client has left, 0: none.
 func (s *Slot) Revoked() uint64 {
 	done := false

@@ -202,7 +202,7 @@ func TestBytes(t *testing.T) {
 	must(t, b.SetAttention(Attention{Busy: true, Below: 33}))
 	must(t, b.SetStatus(Status{
 		State: overlong(8), Generation: 1<<40 + 9, Rolling: 1<<40 + 10, Want: 1<<40 + 11, Born: 1<<40 + 12,
-		Died: 1<<40 + 13, Killed: 1<<40 + 14, Lost: 1<<40 + 15, Done: 1<<40 + 16, Skipped: 1<<40 + 34,
+		Died: 1<<40 + 13, Killed: 1<<40 + 14, Lost: 1<<40 + 15, Done: 1<<40 + 16, Skipped: 1<<40 + 34, Refused: 1<<40 + 41,
 		ReloadAt: time.Unix(0, 1<<40+17), ReloadOK: true, Reload: overlong(18), Trouble: overlong(33),
 	}, time.Unix(0, 1<<40+19)))
 	must(t, b.Bear(1, Dequeue, 1<<40+20, overlong(21), time.Unix(0, 1<<40+22)))
@@ -214,6 +214,8 @@ func TestBytes(t *testing.T) {
 	s.SetRunning(1<<40+25, 1<<40+26)
 	s.Done()
 	s.Skip()
+	s.Refuse()
+	s.Refuse()
 	s.Show(Record{
 		Serial: 1<<40 + 27, Started: time.Unix(0, 1<<40+28), Inode: 1<<40 + 29, Deadline: 1<<40 + 32, Client: overlong(30), Text: overlong(31),
 	})
@@ -254,14 +256,15 @@ func TestBytes(t *testing.T) {
 		"pid": u64(4711), "start": u64(1<<40 + 2), "boot id": long(3, 40), "created": u64(uint64(created)),
 		"updated": u64(1<<40 + 19), "generation": u64(1<<40 + 9), "rolling": u64(1<<40 + 10), "want": u64(1<<40 + 11),
 		"born": u64(1<<40 + 12), "died": u64(1<<40 + 13), "killed": u64(1<<40 + 14), "lost": u64(1<<40 + 15),
-		"done": u64(1<<40 + 16), "reload at": u64(1<<40 + 17), "reload ok": u64(1), "skipped": u64(1<<40 + 34), "state": long(8, 32),
-		"reload": long(18, 384), "trouble": long(33, 128), "name": long(1, 128), "program": long(4, 512), "listen": long(7, 512),
+		"done": u64(1<<40 + 16), "reload at": u64(1<<40 + 17), "reload ok": u64(1), "skipped": u64(1<<40 + 34), "state": long(8, 24),
+		"refused": u64(1<<40 + 41),
+		"reload":  long(18, 384), "trouble": long(33, 128), "name": long(1, 128), "program": long(4, 512), "listen": long(7, 512),
 		"pid file": long(5, 256), "error log": long(6, 256), "attention": u64(1<<32 + 33),
 	})
 	compare("slot", file[4096+512:4096+1024], doc.Slot, map[string][]byte{
 		"pid": u64(4712), "generation": u64(1<<40 + 20), "born": u64(1<<40 + 22), "phase": u64(4),
 		"revoked": u64(1<<40 + 23), "kind": u64(1), "cause": long(21, 80), "state": u64('C'), "since": u64(1<<40 + 24),
-		"serial": u64(1<<40 + 25), "done": u64(1), "running": u64(1<<40 + 26), "skipped": u64(1), "sequence": u64(2),
+		"serial": u64(1<<40 + 25), "done": u64(1), "running": u64(1<<40 + 26), "skipped": u64(1), "refused": u64(2), "sequence": u64(2),
 		"job": u64(1<<40 + 27), "started": u64(1<<40 + 28), "inode": u64(1<<40 + 29), "limit": u64(1<<40 + 32),
 		"client": long(30, 88), "text": long(31, 192),
 	})

@@ -22,11 +22,12 @@ func (st *status) fields() fields {
 		"killed": fmt.Sprint(st.Status.Killed), "lost": fmt.Sprint(st.Status.Lost), "reload": st.Status.Reload,
 		"reload_ok": fmt.Sprint(st.Status.ReloadOK), "listen": st.Listen, "children": fmt.Sprint(len(st.Children)),
 	}
-	count, done, skipped, generations, text := map[string]int{}, st.Status.Done, st.Status.Skipped, map[string]bool{}, ""
+	count, done, skipped, refused, generations, text := map[string]int{}, st.Status.Done, st.Status.Skipped, st.Status.Refused, map[string]bool{}, ""
 	for _, c := range st.Children {
 		count[c.State]++
 		done += c.Done
 		skipped += c.Skipped
+		refused += c.Refused
 		text += c.Text + "\n"
 		generations[fmt.Sprint(c.Generation)] = true
 	}
@@ -36,7 +37,7 @@ func (st *status) fields() fields {
 	f["busy"] = fmt.Sprint(count["reading"] + count["working"] + count["cancelling"])
 	f["ready"] = fmt.Sprint(count["idle"] + count["reading"] + count["working"])
 	f["done"] = fmt.Sprint(done)
-	f["skipped"] = fmt.Sprint(skipped)
+	f["skipped"], f["refused"] = fmt.Sprint(skipped), fmt.Sprint(refused)
 	f["text"] = text
 	f["generations"] = strings.Join(slices.Sorted(maps.Keys(generations)), ",")
 	return f

@@ -141,6 +141,7 @@ type status struct {
 		Generation, Rolling                     uint64
 		Want                                    int
 		Born, Died, Killed, Lost, Done, Skipped uint64
+		Refused                                 uint64
 		ReloadAt                                time.Time `json:"reload_at"`
 		ReloadOK                                bool      `json:"reload_ok"`
 		Reload                                  string
@@ -156,6 +157,7 @@ type child struct {
 	Cause      string
 	Done       uint64
 	Skipped    uint64
+	Refused    uint64
 	Running    uint64
 	Job        uint64
 	Client     string

@@ -120,9 +120,9 @@ def decode_header(h):
             "program": text(h, 896, 512), "pid_file": text(h, 1920, 256), "error_log": text(h, 2176, 256),
         },
         "status": {
-            "state": text(h, 224, 32), "generation": u64(h, 136), "rolling": u64(h, 144), "want": u64(h, 152),
+            "state": text(h, 224, 24), "generation": u64(h, 136), "rolling": u64(h, 144), "want": u64(h, 152),
             "born": u64(h, 160), "died": u64(h, 168), "killed": u64(h, 176), "lost": u64(h, 184), "done": u64(h, 192),
-            "skipped": u64(h, 216), "reload_at": moment(u64(h, 200)), "reload_ok": u64(h, 208) == 1,
+            "skipped": u64(h, 216), "refused": u64(h, 248), "reload_at": moment(u64(h, 200)), "reload_ok": u64(h, 208) == 1,
             "reload": text(h, 256, 384), "trouble": text(h, 640, 128),
         },
         "created": moment(u64(h, 80)),
@@ -144,7 +144,8 @@ def decode_slot(number, s, whole):
     child = {
         "slot": number, "pid": process(u64(s, 0)), "kind": CHILD_KINDS.get(u64(s, 40), "unknown"), "generation": u64(s, 8),
         "state": state, "since": moment(u64(s, 136)), "born": moment(u64(s, 16)), "cause": text(s, 48, 80),
-        "done": u64(s, 152), "running": u64(s, 160), "skipped": u64(s, 168), "revoked": u64(s, 32), "torn": not whole,
+        "done": u64(s, 152), "running": u64(s, 160), "skipped": u64(s, 168), "refused": u64(s, 176),
+        "revoked": u64(s, 32), "torn": not whole,
         "job": 0, "started": None, "left": 0, "client": "", "inode": 0, "text": "",
     }
     if whole and u64(s, 200) != 0:

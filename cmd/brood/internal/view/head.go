@@ -21,16 +21,17 @@ func (d *Daemon) Head(now time.Time, p Palette) []string {
 	if g := d.generations(); len(g) > 1 {
 		add(None, "%s", strings.Join(g, "; "))
 	}
-	done, skipped, dequeue := d.Done, d.Skipped, 0
+	done, skipped, refused, dequeue := d.Done, d.Skipped, d.Refused, 0
 	for _, c := range d.Children {
 		done += c.Done
 		skipped += c.Skipped
+		refused += c.Refused
 		if c.Kind == scoreboard.Dequeue {
 			dequeue++
 		}
 	}
-	add(None, "children %d of %d wanted%s, %d born, %d died, %d killed; jobs done %d, clients lost %d%s",
-		len(d.Children)-dequeue, d.Want, beside(dequeue), d.Born, d.Died, d.Killed, done, d.Lost, andSkipped(skipped))
+	add(None, "children %d of %d wanted%s, %d born, %d died, %d killed; jobs done %d, clients lost %d%s%s",
+		len(d.Children)-dequeue, d.Want, beside(dequeue), d.Born, d.Died, d.Killed, done, d.Lost, and("skipped", skipped), and("refused", refused))
 	if s := d.States(); s != "" {
 		add(None, "pool: %s", s)
 	}
@@ -138,10 +139,10 @@ func beside(n int) string {
 	return fmt.Sprintf(" and %d dequeue", n)
 }
 
-// andSkipped tells of clients that had left before they were accepted, if there were any.
-func andSkipped(n uint64) string {
+// and tells what has become of so many more clients, if there were any.
+func and(what string, n uint64) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", skipped %d", n)
+	return fmt.Sprintf(", %s %d", what, n)
 }

@@ -115,13 +115,13 @@ func TestHead(t *testing.T) {
 	now := time.Now()
 	d := &Daemon{Snapshot: &scoreboard.Snapshot{
 		Identity: scoreboard.Identity{Name: "jobs", PID: 4711}, Created: now.Add(-time.Hour), Listen: ":80",
-		Status: scoreboard.Status{State: "degraded", Generation: 1, Rolling: 2, Want: 3, Trouble: "evil\x1b", ReloadAt: now, Reload: "x", Skipped: 1},
+		Status: scoreboard.Status{State: "degraded", Generation: 1, Rolling: 2, Want: 3, Trouble: "evil\x1b", ReloadAt: now, Reload: "x", Skipped: 1, Refused: 2},
 	}, Children: someChildren(now), Running: true, Stopped: true}
 	d.Children[1].Generation, d.Children[1].Kind, d.Children[2].State = 2, scoreboard.Dequeue, scoreboard.Draining
 	want := `jobs: degraded, generation 1 (2 is coming), pid 4711, up 1h0m0s, listening on :80
 the parent, process 4711, is stopped and decides nothing: kill -CONT 4711 wakes it
 generation 2: 1 child; generation 1: 2 children, 1 draining
-children 2 of 3 wanted and 1 dequeue, 0 born, 0 died, 0 killed; jobs done 0, clients lost 0, skipped 1
+children 2 of 3 wanted and 1 dequeue, 0 born, 0 died, 0 killed; jobs done 0, clients lost 0, skipped 1, refused 2
 pool: 1 idle, 1 working, 1 draining
 last reload FAILED 0s ago: x
 degraded: evil\x1b`

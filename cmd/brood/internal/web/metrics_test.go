@@ -29,7 +29,7 @@ func TestMetrics(t *testing.T) {
 	dir := t.TempDir()
 	f := newFake(t, dir, self(t))
 	f.must(f.board.SetListen("127.0.0.1:80"))
-	f.status(scoreboard.Status{State: "reloading", Generation: 2, Rolling: 3, Want: 4, Born: 5, Died: 6, Killed: 7, Lost: 8, Done: 9, Skipped: 10,
+	f.status(scoreboard.Status{State: "reloading", Generation: 2, Rolling: 3, Want: 4, Born: 5, Died: 6, Killed: 7, Lost: 8, Done: 9, Skipped: 10, Refused: 11,
 		ReloadAt: time.Unix(1700000000, 0), ReloadOK: true})
 	f.child(0, os.Getpid(), 2)
 	f.child(1, os.Getpid(), 3).Done()
@@ -52,7 +52,7 @@ func TestMetrics(t *testing.T) {
 		`brood_children{daemon="d",kind="dequeue",state="idle"} 0`,
 		`brood_generation_children{daemon="d",generation="coming"} 1`, `brood_generation_children{daemon="d",generation="old"} 1`,
 		`brood_children_wanted{daemon="d"} 4`, `brood_children_born_total{daemon="d"} 5`, `brood_children_died_total{daemon="d"} 6`,
-		`brood_children_killed_total{daemon="d"} 7`, `brood_clients_lost_total{daemon="d"} 8`, `brood_clients_skipped_total{daemon="d"} 10`,
+		`brood_children_killed_total{daemon="d"} 7`, `brood_clients_lost_total{daemon="d"} 8`, `brood_clients_skipped_total{daemon="d"} 10`, `brood_clients_refused_total{daemon="d"} 11`,
 		`brood_jobs_done_total{daemon="d"} 10`, `brood_jobs_running{daemon="d"} 1`, `brood_generation{daemon="d"} 2`,
 		`brood_reloading{daemon="d"} 1`, `brood_reload_success{daemon="d"} 1`, `brood_last_reload_timestamp_seconds{daemon="d"} 1.7e+09`,
 		`brood_events_total{daemon="d"} 3`,

@@ -43,6 +43,7 @@ type child struct {
 	Done       uint64 `json:"done"`
 	Running    uint64 `json:"running"`
 	Skipped    uint64 `json:"skipped,omitzero"`
+	Refused    uint64 `json:"refused,omitzero"`
 	Revoked    uint64 `json:"revoked,omitzero"`
 	Job        uint64 `json:"job,omitzero"`
 	Started    int64  `json:"started,omitzero"`
@@ -135,6 +136,9 @@ func (w *watcher) head() head {
 	if c.skipped > 0 {
 		clients += fmt.Sprintf(", %d skipped", c.skipped)
 	}
+	if c.refused > 0 {
+		clients += fmt.Sprintf(", %d refused", c.refused)
+	}
 	h.Facts = []fact{
 		{"generation", generation, 0},
 		{"process", fmt.Sprintf(up, s.PID), millis(s.Created)},
@@ -160,7 +164,7 @@ func (w *watcher) child(c scoreboard.Child, was child, now time.Time) child {
 	v := child{
 		Slot: c.Slot, PID: c.PID, Kind: c.Kind.String(), Generation: c.Generation, State: c.State.String(), Letter: "?",
 		Since: millis(c.Since), Born: millis(c.Born), Cause: logs.Escape(c.Cause), Done: c.Done, Running: c.Running, Skipped: c.Skipped,
-		Revoked: c.Revoked, Job: c.Job, Started: millis(c.Started), Client: logs.Escape(c.Client), Text: logs.Escape(c.Text), Torn: c.Torn,
+		Refused: c.Refused, Revoked: c.Revoked, Job: c.Job, Started: millis(c.Started), Client: logs.Escape(c.Client), Text: logs.Escape(c.Text), Torn: c.Torn,
 		Memory: w.memory[c.PID] >> 20,
 	}
 	if v.State != "unknown" { // a child may write any byte

@@ -61,7 +61,7 @@ type watcher struct {
 
 // counters never go backwards in one life of a daemon. What a child counts is added to the header's count a moment after its slot
 // was cleared, so for that moment their sum is too small.
-type counters struct{ done, skipped, lost, born, died, killed uint64 }
+type counters struct{ done, skipped, refused, lost, born, died, killed uint64 }
 
 func newWatcher(d Daemon, boot string) *watcher {
 	return &watcher{name: d.Name, path: filepath.Join(d.Dir, control.BoardName), boot: boot}
@@ -100,13 +100,13 @@ func (w *watcher) begin(life string) {
 
 func (w *watcher) count() {
 	s := w.board
-	done, skipped := s.Done, s.Skipped
+	done, skipped, refused := s.Done, s.Skipped, s.Refused
 	for _, c := range s.Children {
-		done, skipped = add(done, c.Done), add(skipped, c.Skipped)
+		done, skipped, refused = add(done, c.Done), add(skipped, c.Skipped), add(refused, c.Refused)
 	}
 	was := w.counters
 	w.counters = counters{
-		done: max(was.done, done), skipped: max(was.skipped, skipped), lost: max(was.lost, s.Lost),
+		done: max(was.done, done), skipped: max(was.skipped, skipped), refused: max(was.refused, refused), lost: max(was.lost, s.Lost),
 		born: max(was.born, s.Born), died: max(was.died, s.Died), killed: max(was.killed, s.Killed),
 	}
 }

@@ -223,27 +223,28 @@ func TestRestart(t *testing.T) {
 func TestCountersOnlyGrow(t *testing.T) {
 	dir := t.TempDir()
 	f := newFake(t, dir, self(t))
-	f.status(scoreboard.Status{State: "serving", Want: 2, Done: 10, Skipped: 1})
+	f.status(scoreboard.Status{State: "serving", Want: 2, Done: 10, Skipped: 1, Refused: 3})
 	c := f.child(2, os.Getpid(), 1)
 	for range 5 {
 		c.Done()
 	}
 	c.Skip()
+	c.Refuse()
 	w := watch(t, dir)
-	want := func(done, skipped uint64) {
+	want := func(done, skipped, refused uint64) {
 		t.Helper()
 		w.look(time.Now(), 1)
-		if w.counters.done != done || w.counters.skipped != skipped {
-			t.Errorf("%d done, %d skipped; want %d, %d", w.counters.done, w.counters.skipped, done, skipped)
+		if c := w.counters; c.done != done || c.skipped != skipped || c.refused != refused {
+			t.Errorf("%d done, %d skipped, %d refused; want %d, %d, %d", c.done, c.skipped, c.refused, done, skipped, refused)
 		}
 	}
-	want(15, 2)
+	want(15, 2, 4)
 	f.must(f.board.Free(2))
-	want(15, 2)
-	f.status(scoreboard.Status{State: "serving", Want: 2, Done: 15, Skipped: 2})
-	want(15, 2)
-	f.status(scoreboard.Status{State: "serving", Want: 2, Done: 16, Skipped: 2})
-	want(16, 2)
+	want(15, 2, 4)
+	f.status(scoreboard.Status{State: "serving", Want: 2, Done: 15, Skipped: 2, Refused: 4})
+	want(15, 2, 4)
+	f.status(scoreboard.Status{State: "serving", Want: 2, Done: 16, Skipped: 2, Refused: 4})
+	want(16, 2, 4)
 }
 
 func TestServes(t *testing.T) {
