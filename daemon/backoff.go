@@ -41,25 +41,31 @@ type ration struct {
 	at    time.Time // never: it is full
 }
 
-// take takes one and returns how long it will be until that one is there.
-func (r *ration) take(now time.Time) time.Duration {
+// fill adds what has come back.
+func (r *ration) fill(now time.Time) {
 	if r.at == never {
 		r.have = r.most
 	} else if d := now.Sub(r.at).Seconds(); d > 0 {
 		r.have = min(r.have+r.rate*d, r.most)
 	}
 	r.at = now
+}
+
+// take takes one and returns how long it will be until that one is there.
+func (r *ration) take(now time.Time) time.Duration {
+	r.fill(now)
 	r.have = max(r.have-1, r.least)
 	return time.Duration(max(-r.have, 0) / r.rate * float64(time.Second))
 }
 
 // may takes one if it is there.
 func (r *ration) may(now time.Time) bool {
-	if r.take(now) == 0 {
-		return true
+	r.fill(now)
+	if r.have < 1 {
+		return false
 	}
-	r.have++
-	return false
+	r.have--
+	return true
 }
 
 // A place is where a child is missing, and the next one is to be tried at a certain time. Each has a count of its own:

@@ -127,6 +127,20 @@ func TestLogOfCrashLoop(t *testing.T) {
 	}
 }
 
+// A ration that may not be overdrawn comes to an end, too.
+func TestRationEnds(t *testing.T) {
+	at := time.Unix(1e9, 0)
+	r := ration{most: 3, rate: 2}
+	for i, want := range []bool{true, true, true, false, false} {
+		if got := r.may(at); got != want {
+			t.Errorf("number %d: %v", i+1, got)
+		}
+	}
+	if at = at.Add(500 * time.Millisecond); !r.may(at) || r.may(at) {
+		t.Errorf("after half a second there is not just one: %v left", r.have)
+	}
+}
+
 func TestRation(t *testing.T) {
 	at := time.Unix(1e9, 0)
 	r := ration{most: 3, rate: 2, least: -4}
