@@ -24,6 +24,7 @@ type Entry struct {
 	begun  time.Time
 	visit  visit // who, and what for
 	told   bool  // the parent knows
+	named  bool  // also the host's name
 	own    bool  // it is the job's own, not of a request that the program has named
 	status int   // if it ends with the job
 	over   atomic.Bool
@@ -49,9 +50,22 @@ func (c *Child) enter(j *Job, r Request) *Entry {
 	if j.conn != nil {
 		e.visit.Client = j.conn.clientName()
 	}
-	_, err := c.access.Write(appendBegin(nil, e.number, e.visit))
+	_, err := c.access.Write(e.appendHost(appendBegin(nil, e.number, e.visit)))
 	e.told = err == nil
 	return e
+}
+
+// appendHost appends the name of the client's host, if it has become known.
+func (e *Entry) appendHost(b []byte) []byte {
+	if e.j.conn == nil || e.named {
+		return b
+	}
+	host := e.j.conn.host.Load()
+	if host == nil || *host == "" {
+		return b
+	}
+	e.named = true
+	return appendHost(b, e.visit.Job, *host)
 }
 
 // enterOwn begins the entry of a job that has one by itself.
@@ -105,9 +119,9 @@ func (e *Entry) finish(a outcome) {
 	a.Took = time.Since(e.begun)
 	var b []byte
 	if !e.told { // else it would be the end of nothing
-		b = appendBegin(b, e.number, e.visit)
+		b, e.named = appendBegin(b, e.number, e.visit), false
 	}
-	if _, err := e.c.access.Write(appendEnd(b, e.number, a)); err != nil {
+	if _, err := e.c.access.Write(appendEnd(e.appendHost(b), e.number, a)); err != nil {
 		e.c.complain("a line of the access log is lost: %v", err)
 	}
 }

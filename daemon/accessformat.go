@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -62,7 +63,7 @@ func (f AccessFormat) append(b []byte, a *accessed) []byte {
 	if f == AccessJSON {
 		return appendJSONLine(b, a)
 	}
-	b = appendWord(b, hostOf(a.Client))
+	b = appendWord(b, cmp.Or(a.Host, hostOf(a.Client)))
 	b = append(b, " - "...)
 	b = appendWord(b, a.User)
 	b = append(b, " ["...)
@@ -105,7 +106,7 @@ func appendJSONLine(b []byte, a *accessed) []byte {
 	b = a.Start.UTC().AppendFormat(b, jsonTime)
 	b = append(b, '"')
 	for _, t := range [...]struct{ name, value string }{
-		{"client", a.Client}, {"user", a.User}, {"request", a.visit.Line}, {"referer", a.Referer}, {"user_agent", a.Agent},
+		{"client", a.Client}, {"host", a.Host}, {"user", a.User}, {"request", a.visit.Line}, {"referer", a.Referer}, {"user_agent", a.Agent},
 	} {
 		b = appendMember(b, t.name, t.value)
 	}

@@ -38,7 +38,7 @@ type death struct {
 const mostOpen = 16 << 20
 
 func (a *visit) size() int {
-	return 256 + len(a.Client) + len(a.User) + len(a.Line) + len(a.Referer) + len(a.Agent)
+	return 256 + len(a.Client) + len(a.Host) + len(a.User) + len(a.Line) + len(a.Referer) + len(a.Agent)
 }
 
 // recordsWanted is what children may say in the pipe of the access log; 0: lines alone.
@@ -66,6 +66,10 @@ func (p *Parent) openLedger(from origin, handed *ledger) *ledger {
 
 // take takes a record, from the one goroutine that reads them. What makes no sense is left alone: it can be about that very child only.
 func (g *ledger) take(line []byte) {
+	if job, host, ok := parseHost(line); ok {
+		g.name(job, host)
+		return
+	}
 	number, begin, end, err := parseRecord(line)
 	if err != nil {
 		return
@@ -93,6 +97,18 @@ func (g *ledger) note(number uint64, begin *visit, end *outcome) *visit {
 		g.forget(number)
 	}
 	return before
+}
+
+// name notes the name of a host.
+func (g *ledger) name(job uint64, host string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, a := range g.Open {
+		if more := len(host) - len(a.Host); a.Job == job && g.bytes+more <= mostOpen {
+			g.bytes += more
+			a.Host = host
+		}
+	}
 }
 
 func (g *ledger) forget(number uint64) {

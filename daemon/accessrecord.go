@@ -14,6 +14,7 @@ import (
 const (
 	recordMark    = 0
 	recordBegin   = 'B' // number, job, start, and what was asked for
+	recordHost    = 'H' // job, name of the client's host; it may come at any time in between
 	recordEnd     = 'E' // number, microseconds, status, bytes, how it ended, the request line if it has become known
 	fieldMark     = 0x1f
 	stuffMark     = 0x10 // and then the byte, with bit 6 turned
@@ -26,6 +27,7 @@ const (
 	maxReferer = 1024
 	maxAgent   = 512
 	maxName    = 128 // of client and user
+	maxHost    = 256
 )
 
 // maxStart is the end of the year 9999, in microseconds since 1970: no later one can be handed over, see time.Time.MarshalJSON.
@@ -36,6 +38,7 @@ type visit struct {
 	Job     uint64    `json:"job"`
 	Start   time.Time `json:"start"`
 	Client  string    `json:"client,omitempty"` // address
+	Host    string    `json:"host,omitempty"`   // its name, if it has become known
 	User    string    `json:"user,omitempty"`
 	Line    string    `json:"line,omitempty"`
 	Referer string    `json:"referer,omitempty"`
@@ -88,6 +91,13 @@ func appendBegin(b []byte, number uint64, a visit) []byte {
 	return append(b, '\n')
 }
 
+// appendHost appends the record of a name that has become known, of all that belongs to the job.
+func appendHost(b []byte, job uint64, host string) []byte {
+	b = strconv.AppendUint(append(b, recordMark, recordHost), job, 10)
+	b = stuff(append(b, fieldMark), cutTo(host, maxHost))
+	return append(b, '\n')
+}
+
 // appendEnd appends the record of its end.
 func appendEnd(b []byte, number uint64, a outcome) []byte {
 	b = append(b, recordMark, recordEnd)
@@ -121,6 +131,14 @@ func stuff(b []byte, s string) []byte {
 		}
 	}
 	return append(b, s[done:]...)
+}
+
+// parseHost reads such a record; ok is false if it is another one, or makes no sense.
+func parseHost(line []byte) (job uint64, host string, ok bool) {
+	number, name, ok := bytes.Cut(line[2:], []byte{fieldMark})
+	job, err := strconv.ParseUint(string(number), 10, 64)
+	host = unstuff(name)
+	return job, host[:min(len(host), maxHost+len("…"))], ok && err == nil && line[1] == recordHost
 }
 
 func unstuff(b []byte) string {

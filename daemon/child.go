@@ -14,6 +14,7 @@ import (
 
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/internal/inherit"
+	"github.com/brooddaemon/brood/internal/rules"
 	"github.com/brooddaemon/brood/internal/tree"
 	"github.com/brooddaemon/brood/scoreboard"
 )
@@ -53,7 +54,10 @@ type Child struct {
 	claims    atomic.Int32  // jobs without a connection that wait for a token
 	accepts   atomic.Int32  // goroutines that accept, or wait until they may
 	accepted  atomic.Bool   // the main loop lives on connections
-	cgroup    string        // of this child alone; empty: it has none
+	rules     rules.Set     // who may connect
+	hosts     *hosts
+	refused   refusals
+	cgroup    string // of this child alone; empty: it has none
 	ready     sync.Once
 	pausing   sync.Mutex
 
@@ -64,7 +68,8 @@ type Child struct {
 	jobs       map[uint64]*Job
 	oldest     *Job
 	newest     *Job
-	finishing  int // jobs, including those that are just being ended
+	finishing  int // jobs, including those that are just being ended, and clients whose names are looked up
+	looking    int // for whose names
 	serial     uint64
 	done       int    // jobs
 	enough     int    // jobs after which the child is replaced, 0: any number
@@ -131,7 +136,7 @@ func newChild(ctx context.Context, cfg Config, claim inherit.Claim) (*Child, err
 }
 
 func makeChild(ctx context.Context, cfg Config, claim inherit.Claim) *Child {
-	c := &Child{cfg: cfg, claim: claim, jobs: map[uint64]*Job{}, draining: make(chan struct{})}
+	c := &Child{cfg: cfg, claim: claim, jobs: map[uint64]*Job{}, draining: make(chan struct{}), hosts: newHosts()}
 	c.loopCtx, c.cancel = context.WithCancelCause(ctx)
 	c.settled, c.idle = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
 	return c
@@ -189,6 +194,9 @@ func (c *Child) init() (err error) {
 
 // equip gives the child what it works with, and begins to listen to its parent.
 func (c *Child) equip(board int, listeners []int) (err error) {
+	if c.rules, err = c.cfg.accessRules(); err != nil {
+		return err
+	}
 	if c.board, err = scoreboard.Attach(board, c.claim.Slot); err != nil {
 		return err
 	}

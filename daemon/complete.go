@@ -71,6 +71,9 @@ func (cfg *Config) complete() error {
 	if cfg.OnClientDisconnect == nil {
 		cfg.OnClientDisconnect = CancelJob
 	}
+	if _, err := cfg.accessRules(); err != nil {
+		return err
+	}
 	if err := cfg.completeHalfClose(); err != nil {
 		return err
 	}

@@ -42,6 +42,24 @@ type Config struct {
 	// Default: "lock" in RunDir, which goes with the daemon.
 	LockFile string
 
+	// Allow and Deny say who may connect: a prefix ("10.0.0.0/8"), an address ("::1"), "/REGEXP/" for the text of an address as
+	// a whole, the name of a host ("host.example.org") or what names end in (".example.org"); on Unix sockets "uid:www",
+	// "gid:www" or "unix", for everybody there; "all" for everybody. A client that a rule of Deny is about is refused; if
+	// there are rules of Allow, one that none of them is about is refused, too, also on a Unix socket of which they do not speak;
+	// else he may connect. Who is refused is reset before anything is read from him: there is no job, and OnClientDisconnect is
+	// not called; the scoreboard counts him, and the log names some of many.
+	//
+	// A host's name counts only if it leads back to the client's address. The child that has accepted him finds that out
+	// within 2 s, beside the job that it begins then, or not; if it cannot, Deny refuses him and Allow does not let him in.
+	// Default: everybody may connect.
+	Allow []string
+	Deny  []string
+
+	// ReverseLookups finds out the name of each TCP client's host, while his job runs, for the access log, which has it in the
+	// place of his address if it is known when the job ends. It is looked for as for Allow. See Conn.Host. Default: it is not
+	// looked for until somebody asks.
+	ReverseLookups bool
+
 	// RequireRoot refuses to start unless the effective user is root.
 	RequireRoot bool
 

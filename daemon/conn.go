@@ -31,6 +31,8 @@ type Conn struct {
 	sent      atomic.Int64 // bytes
 	closed    sync.Once
 	closeErr  error
+	asked     sync.Once // for the name of the client's host
+	host      atomic.Pointer[string]
 
 	mu  sync.Mutex
 	job *Job // nil: idle between two requests
@@ -72,39 +74,70 @@ func (conn *Conn) lend(yield func(*Conn) bool) bool {
 	return yield(conn)
 }
 
-// accept waits for room for a job and then for a connection on any listener.
+// accept waits for room for a job and then for a connection on any listener, whose client is there and may connect.
 func (c *Child) accept(ctx context.Context, of func(*childListener) kind) (*Conn, error) {
+	for {
+		acc, err := c.take(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if conn := c.welcome(acc, of(acc.from)); conn != nil {
+			return conn, nil
+		}
+	}
+}
+
+// take waits for room for a job and then for a connection on any listener.
+func (c *Child) take(ctx context.Context) (accepted, error) {
 	c.accepted.Store(true)
 	c.accepts.Add(1)
 	defer c.accepts.Add(-1)
 	c.Ready()
 	for {
 		if err := c.acquire(ctx); err != nil {
-			return nil, err
+			return accepted{}, err
 		}
 		acc, err := c.acceptor.accept(ctx)
-		if err != nil {
-			c.release()
-			if err == errYield {
-				continue // behind him who waits for the token
-			}
-			return nil, err
+		if err == nil {
+			return acc, nil
 		}
-		if c.skips(acc.fd) {
-			unix.Close(acc.fd)
-			c.board.Skip()
-			c.release()
-			continue
+		c.release()
+		if err != errYield { // else it waits behind him who waits for the token
+			return accepted{}, err
 		}
-		conn, err := c.adopt(acc, of(acc.from))
-		if err != nil {
-			// One connection is lost, not the child.
-			c.release()
-			c.complain("cannot take a connection: %v", err)
-			continue
-		}
-		return conn, nil
 	}
+}
+
+// welcome makes a Conn of what has been taken, and begins its job. If the client has left, or may not connect, it gives the room
+// back, and returns nil. It reads nothing.
+func (c *Child) welcome(acc accepted, k kind) *Conn {
+	c.accepts.Add(1)
+	defer c.accepts.Add(-1)
+	if c.rules.Named() { // it may take a while, in which the process must not end
+		c.mu.Lock()
+		c.finishing++
+		c.mu.Unlock()
+		defer c.finished()
+	}
+	if c.skips(acc.fd) {
+		unix.Close(acc.fd)
+		c.board.Skip()
+		c.release()
+		return nil
+	}
+	if !c.rules.Empty() && !c.admits(acc.client()) {
+		acc.refuse()
+		c.release()
+		return nil
+	}
+	conn, err := c.adopt(acc, k)
+	if err != nil {
+		// One connection is lost, not the child.
+		c.release()
+		c.complain("cannot take a connection: %v", err)
+		return nil
+	}
+	return conn
 }
 
 // adopt makes a Conn of an accepted descriptor and begins its job.
@@ -129,8 +162,10 @@ func (c *Child) adopt(acc accepted, k kind) (*Conn, error) {
 			c.complain("cannot have a client looked after who falls silent: %v", err)
 		}
 	}
+	conn.recallHost()
 	j := c.begin(context.Background(), conn, "", true)
 	conn.job, conn.ctx = j, j.ctx
+	conn.findHost(j)
 	// After the job has begun: what the eye sees has a name then.
 	if err := c.eye.watch(conn); err != nil {
 		c.eye.fails(err)

@@ -55,20 +55,33 @@ func (c *Child) Listeners() ([]*Listener, error) {
 // run accepts until the child drains.
 func (h *hub) run() {
 	defer close(h.over)
+	var passed sync.WaitGroup
+	defer passed.Wait()
 	for {
-		conn, err := h.c.accept(context.Background(), func(from *childListener) kind {
-			return kind{first: scoreboard.Reading, onClose: true, await: h.of(from).Await}
-		})
+		acc, err := h.c.take(context.Background())
 		if err != nil {
 			h.err = err
 			return
 		}
-		l := h.of(conn.from)
-		select {
-		case l.conns <- conn:
-		case <-l.closed:
-			conn.Close()
+		if h.c.rules.Named() { // whoever is looked up keeps nobody else waiting, for whom there is room
+			passed.Go(func() { h.pass(acc) })
+		} else {
+			h.pass(acc)
 		}
+	}
+}
+
+// pass hands a connection to its listener.
+func (h *hub) pass(acc accepted) {
+	l := h.of(acc.from)
+	conn := h.c.welcome(acc, kind{first: scoreboard.Reading, onClose: true, await: l.Await})
+	if conn == nil {
+		return
+	}
+	select {
+	case l.conns <- conn:
+	case <-l.closed:
+		conn.Close()
 	}
 }
 

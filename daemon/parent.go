@@ -34,13 +34,14 @@ type Parent struct {
 	owners    []uint32     // who may own it beside root
 	startDir  string       // children start where the daemon did, so that main does the same in all of them
 	log       *slog.Logger // for what the parent says: it makes events, too
-	plainLog  *slog.Logger // for what its hooks say
+	plainLog  *slog.Logger // for what its hooks say, and for what is no event
 	childLog  *slog.Logger
 	level     logLevel     // of log and plainLog
 	errors    *logs.Writer // nil: Config.Logger takes the messages
 	access    *logs.Writer // nil: access lines are dropped
 
 	prints     prints
+	refused    refusedLines
 	unclean    bool // the daemon before this one had no time to clean up
 	pidfiles   []*pidfile.File
 	board      *scoreboard.Board
@@ -79,7 +80,8 @@ func runParent(ctx context.Context, cfg Config, asked bool, claim inherit.Claim,
 	p := &Parent{
 		cfg: cfg, asked: asked, environ: environ, inherited: environ, null: -1, bell: -1, service: newService(told),
 		events: make(chan event, 256), done: make(chan struct{}),
-		prints: prints{ration: ration{most: printAtOnce, rate: printRate}},
+		prints:  prints{ration: ration{most: printAtOnce, rate: printRate}},
+		refused: refusedLines{ration: ration{most: refusedAtOnce, rate: refusedRate}},
 	}
 	if claim.Role == inherit.Successor {
 		nameSelf()

@@ -52,5 +52,8 @@ func (c *Child) rest() scoreboard.State {
 	if c.paused {
 		return scoreboard.Paused
 	}
+	if c.looking > 0 {
+		return scoreboard.Reading
+	}
 	return scoreboard.Idle
 }

@@ -84,6 +84,8 @@ func (proc *process) heard(p *Parent, b []byte) {
 		}
 	case m.Kind == control.Failed:
 		proc.words.fail(m.Text)
+	case m.Kind == control.Refused:
+		p.logRefused(proc, m)
 	default:
 		if ev := proc.event(m); ev != nil {
 			p.post(ev)

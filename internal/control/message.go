@@ -27,6 +27,7 @@ const (
 	Alive    Kind = 'A' // answers a Ping
 	Proven   Kind = 'J' // the child has done its first job
 	Paused   Kind = 'W' // the child accepts nothing for a while; without Leaving: it does again
+	Refused  Kind = 'I' // somebody may not connect: Text is who and, behind a NUL byte, by which rule; Serial is how many others were not told of
 	Parting  Kind = 'P' // answers a Leave: Leaving if the child does so, else it has just got work
 )
 
@@ -114,7 +115,7 @@ func Parse(b []byte) (Message, error) {
 		Text:   string(b[headLen:]),
 	}
 	switch m.Kind {
-	case Ready, Failed, Gone, Settled, Overtime, Spent, Proven, Alive, Paused, Parting, Begin, Ping, Drain, Leave, Quit, Evict, Yield, Queues, Revoke, Clear, Find:
+	case Ready, Failed, Gone, Settled, Overtime, Spent, Proven, Alive, Paused, Parting, Refused, Begin, Ping, Drain, Leave, Quit, Evict, Yield, Queues, Revoke, Clear, Find:
 	default:
 		return Message{}, fmt.Errorf("%w: kind %#x", ErrUnknown, b[0])
 	}
