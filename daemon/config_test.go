@@ -42,7 +42,7 @@ func TestConfigDefaults(t *testing.T) {
 		Pool: Dynamic, MaxChildren: 150, MinSpare: 1, IdleTimeout: time.Minute, MinChildAge: 10 * time.Second,
 		ClientTimeout: 75 * time.Second, HalfClose: HalfCloseGone,
 		IdleEvery: time.Second, Umask: 0o027, Soak: 2 * time.Second, MaxDrainingGenerations: 4, MaxDrainingChildren: 214, AutoReloadWhen: NotRoot,
-		AccessFormat: AccessCombined, LogFormat: LogText,
+		AccessFormat: AccessCombined, LogFormat: LogText, Serialize: SerializeExclusive,
 	}
 	if diff := cmp.Diff(want, cfg, plain); diff != "" {
 		t.Errorf("want (-) against got (+):\n%s", diff)
@@ -89,7 +89,7 @@ func TestConfigPaths(t *testing.T) {
 	want.StartTimeout, want.DrainTimeout, want.StopTimeout = cfg.StartTimeout, cfg.DrainTimeout, cfg.StopTimeout
 	want.KillGrace, want.LingerTimeout = cfg.KillGrace, cfg.LingerTimeout
 	want.ClientTimeout, want.HalfClose = cfg.ClientTimeout, cfg.HalfClose
-	want.AccessFormat, want.LogFormat = cfg.AccessFormat, cfg.LogFormat
+	want.AccessFormat, want.LogFormat, want.Serialize = cfg.AccessFormat, cfg.LogFormat, cfg.Serialize
 	want.Umask, want.Soak, want.AutoReloadWhen = cfg.Umask, cfg.Soak, cfg.AutoReloadWhen
 	want.MaxDrainingGenerations, want.MaxDrainingChildren = cfg.MaxDrainingGenerations, cfg.MaxDrainingChildren
 	want.Pool, want.MaxChildren, want.MinSpare = cfg.Pool, cfg.MaxChildren, cfg.MinSpare
