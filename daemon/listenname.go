@@ -1,0 +1,151 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// maxListenName is longer than any name that is meant to be read.
+const maxListenName = 64
+
+// String writes an entry so that parseListen reads the same from it.
+func (s listenSpec) String() string {
+	var items []string
+	family := ""
+	for _, a := range s.Addresses {
+		items = append(items, a.String())
+		if a.Network == "tcp4" || a.Network == "tcp6" {
+			family = a.Network
+		}
+	}
+	add := func(name, value string) {
+		if value != "" {
+			items = append(items, name+value)
+		}
+	}
+	add("", family)
+	add("name=", s.Name)
+	if s.Backlog > 0 {
+		add("backlog=", fmt.Sprint(s.Backlog))
+	}
+	if s.Mode != 0 {
+		add("mode=", fmt.Sprintf("%04o", uint32(s.Mode)))
+	}
+	owner := s.Owner
+	if s.Group != "" {
+		owner += ":" + s.Group
+	}
+	add("owner=", owner)
+	add("cert=", s.Cert)
+	add("key=", s.Key)
+	add("proxy=", s.Proxy)
+	for i, item := range items {
+		items[i] = strings.NewReplacer(`\`, `\\`, `,`, `\,`).Replace(item)
+	}
+	return strings.Join(items, ",")
+}
+
+// String writes an address as it stands in an entry.
+func (a address) String() string {
+	switch {
+	case a.Network == "fd", a.Network == "unix" && !filepath.IsAbs(a.Text):
+		return a.Network + ":" + a.Text
+	}
+	return a.Text
+}
+
+// nameOf is what a listener is called: as its entry says, else as the service manager calls the descriptor, else as its address was
+// asked for.
+func (s listenSpec) nameOf(a address) string {
+	switch {
+	case s.Name != "":
+		return s.Name
+	case a.Network == "fd":
+		return a.Text
+	}
+	return a.String()
+}
+
+// clash reports what of an entry another one has already.
+func (s listenSpec) clash(other listenSpec) error {
+	for _, a := range s.Addresses {
+		for _, b := range other.Addresses {
+			if a == b && !a.anyPort() {
+				return fmt.Errorf("listen %q: %s stands in another entry, too: %q", s, a, other)
+			}
+			if name := s.nameOf(a); name == other.nameOf(b) && (s.Name != "" || other.Name != "") {
+				return fmt.Errorf("listen %q: another entry is called %s, too: %q", s, name, other)
+			}
+		}
+	}
+	return nil
+}
+
+// parseListens reads Config.Listen.
+func parseListens(entries []string) ([]listenSpec, error) {
+	var specs []listenSpec
+	for _, entry := range entries {
+		s, err := parseListen(entry)
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range specs {
+			if err := s.clash(other); err != nil {
+				return nil, err
+			}
+		}
+		specs = append(specs, s)
+	}
+	return specs, nil
+}
+
+func checkListenName(name string) error {
+	if len(name) > maxListenName || !isName(name, "-_.") {
+		return fmt.Errorf("want a name of letters, digits and -_., %d at most", maxListenName)
+	}
+	if strings.Trim(name, ".") == "" {
+		return errors.New("want a name with a letter or a digit in it")
+	}
+	return nil
+}
+
+// isName reports whether a text is of letters, digits and some other characters, and not empty.
+func isName(s, others string) bool {
+	return s != "" && strings.IndexFunc(s, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune(others, c)
+	}) < 0
+}
+
+// nearest is the word that somebody may have meant who has written another one; empty: none is near.
+func nearest(word string, words []string) string {
+	best, found := 3, "" // more than two mistakes are another word
+	for _, w := range words {
+		if d := distance(strings.ToLower(word), w); d < best && d < len(w)-1 {
+			best, found = d, w
+		}
+	}
+	return found
+}
+
+// distance is how many characters have to be changed, put in or left away to make one word of another (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
