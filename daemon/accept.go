@@ -21,21 +21,23 @@ type childListener struct {
 	addr  net.Addr
 	first *childListener // of those on the same address, each with a queue of its own; itself, if there are no others
 	queue int            // which of them it is, counted from 0; -1: every child waits on it
+	name  string
+	spec  listenSpec
 }
 
-func adoptListener(c *Child, fd int) (*childListener, error) {
+func adoptListener(fd int, known listening) (*childListener, error) {
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
 		return nil, fmt.Errorf("inherited listener: %w", os.NewSyscallError("getsockname", err))
 	}
 	if u, ok := sa.(*unix.SockaddrUnix); ok {
-		return &childListener{fd: fd, queue: -1, addr: &net.UnixAddr{Name: u.Name, Net: "unix"}}, nil
+		return &childListener{fd: fd, queue: -1, addr: &net.UnixAddr{Name: u.Name, Net: "unix"}, name: known.Name, spec: known.Spec}, nil
 	}
 	ap := addrPort(sa)
 	if !ap.IsValid() {
 		return nil, fmt.Errorf("inherited listener %d is neither TCP nor Unix", fd)
 	}
-	return &childListener{fd: fd, tcp: true, queue: -1, addr: net.TCPAddrFromAddrPort(ap)}, nil
+	return &childListener{fd: fd, tcp: true, queue: -1, addr: net.TCPAddrFromAddrPort(ap), name: known.Name, spec: known.Spec}, nil
 }
 
 // addrPort is the address of an IP socket, zero for others.

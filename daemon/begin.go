@@ -178,12 +178,12 @@ func (p *Parent) bindAll() error {
 			l.close()
 		}
 	})
-	for _, a := range p.cfg.Listen {
-		network, address, err := splitAddress(a)
-		if err != nil {
-			return err
-		}
-		if _, err := p.Listen(network, address); err != nil {
+	specs, err := parseListens(p.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	for _, s := range specs {
+		if _, err := p.listen(s); err != nil {
 			return err
 		}
 	}

@@ -207,8 +207,12 @@ func (c *Child) equip(board int, listeners []int) (err error) {
 	if c.eye, err = newEye(c); err != nil {
 		return fmt.Errorf("cannot watch connections: %w", err)
 	}
-	for _, fd := range listeners {
-		l, err := adoptListener(c, fd)
+	for i, fd := range listeners {
+		var known listening // a parent of another build may tell less
+		if i < len(c.papers.Listen) {
+			known = c.papers.Listen[i]
+		}
+		l, err := adoptListener(fd, known)
 		if err != nil {
 			return err
 		}

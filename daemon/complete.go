@@ -133,18 +133,8 @@ func (cfg *Config) complete() error {
 			return fmt.Errorf("field %s is %v: want a positive duration, or 0 for the default", d.name, d.d)
 		}
 	}
-	cfg.Listen = slices.Clone(cfg.Listen)
-	for i, a := range cfg.Listen {
-		network, address, err := splitAddress(a)
-		if err != nil {
-			return err
-		}
-		if network == "unix" {
-			if err := absolute(&address); err != nil {
-				return err
-			}
-			cfg.Listen[i] = "unix:" + address
-		}
+	if err := cfg.completeListen(); err != nil {
+		return err
 	}
 	cfg.AutoReload.Dirs, cfg.AutoReload.Files = slices.Clone(cfg.AutoReload.Dirs), slices.Clone(cfg.AutoReload.Files)
 	for _, paths := range [][]string{cfg.AutoReload.Dirs, cfg.AutoReload.Files} {

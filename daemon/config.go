@@ -27,9 +27,38 @@ type Config struct {
 	// context.Cause says why. The contexts of running jobs live on until their client is gone.
 	MainLoop func(ctx context.Context, c *Child) error
 
-	// Listen is a list of addresses to bind before the first child starts: "host:port", ":port", "unix:/path" or an
-	// absolute path, which gets mode 0660 and the children's group. Port 0 takes a free one, which the log and the
-	// scoreboard then name. Default: none.
+	// Listen says where to listen: entries of addresses and options, separated by commas, as in
+	//
+	//	127.0.0.1:80,[::1]:80,name=web,backlog=512
+	//	/run/api.sock,mode=0660,owner=www-data:www-data
+	//	0.0.0.0:8443,cert=/etc/api.pem,key=/etc/api.key
+	//	fd:web,proxy
+	//
+	// An address is one of
+	//
+	//	:80, :http        all addresses of this host, IPv4 and IPv6, as is [::]:80; a service is one of /etc/services
+	//	0.0.0.0:80        all of IPv4
+	//	127.0.0.1:80, [fe80::1%eth0]:80
+	//	localhost:80      all addresses that the name has, as far as they are this host's
+	//	127.0.0.1:0       a free port, which the log and the scoreboard then name; each address has one of its own
+	//	/run/x, unix:x    a Unix socket; its path goes with the daemon, and one that a dead daemon has left is taken over
+	//	fd:NAME, fd:3     what the service manager has bound, by its name (FileDescriptorName=) or number; all of that name
+	//
+	// Options are for all addresses of the entry:
+	//
+	//	tcp4, tcp6        this version of IP alone, where :80 or a name would be both
+	//	name=NAME         what Listener.Name, the log and the scoreboard call it; no other entry has this name
+	//	backlog=N         how many clients may wait until somebody accepts; 0, the default: what the system allows
+	//	mode=0660         of a Unix socket's path; that is the default
+	//	owner=USER:GROUP  of a Unix socket's path, by name or number; USER alone and :GROUP will do. Only root can give it to others.
+	//	                  Default: this user and the children's group
+	//	cert=FILE         its clients speak TLS; with key=FILE, both in PEM
+	//	key=FILE
+	//	proxy=v1          its clients come through a proxy that tells who they are, in this version of the PROXY protocol; v2, or any
+	//	                  (which proxy alone is, too)
+	//
+	// A comma or a backslash that belongs to a path or a name has a backslash before it. Paths are relative to where the daemon was
+	// started. What a service manager has bound keeps its path, mode and owner. Default: none.
 	Listen []string
 
 	// Serialize says how children that have nothing to do take turns in waiting for connections: SerializeExclusive,

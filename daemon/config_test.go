@@ -73,7 +73,7 @@ func TestConfigPaths(t *testing.T) {
 	t.Chdir(dir)
 	cfg := enough()
 	cfg.Dir, cfg.RunDir, cfg.PIDFile, cfg.ErrorLog, cfg.AccessLog = "a", "../b", "./c", "d/e", "-"
-	cfg.Listen = []string{"unix:s", "/abs/../t", ":1", "unix:/u"}
+	cfg.Listen = []string{"unix:s", "/abs/../t", ":1", "unix:/u,:2,cert=c,key=/k"}
 	cfg.AutoReload = reload.Set{Dirs: []string{"conf", "/etc"}, Files: []string{"file"}}
 	given := cfg
 	if err := cfg.complete(); err != nil {
@@ -82,7 +82,7 @@ func TestConfigPaths(t *testing.T) {
 	in := func(name string) string { return filepath.Join(dir, name) }
 	want := given
 	want.Dir, want.RunDir, want.PIDFile, want.ErrorLog = in("a"), in("../b"), in("c"), in("d/e")
-	want.Listen = []string{"unix:" + in("s"), "unix:/t", ":1", "unix:/u"}
+	want.Listen = []string{in("s"), "/t", ":1", "/u,:2,cert=" + in("c") + ",key=/k"}
 	want.AutoReload = reload.Set{Dirs: []string{in("conf"), "/etc"}, Files: []string{in("file")}}
 	want.LogLevel = cfg.LogLevel
 	want.Prefork, want.Concurrency = cfg.Prefork, cfg.Concurrency
@@ -170,32 +170,6 @@ func TestConfigProcs(t *testing.T) {
 		cfg := Config{Prefork: c.prefork, Concurrency: c.concurrency}
 		if got := cfg.procs(); got != c.want {
 			t.Errorf("%d children with %d jobs each have %d processors, want %d", c.prefork, c.concurrency, got, c.want)
-		}
-	}
-}
-
-func TestSplitAddress(t *testing.T) {
-	for _, c := range []struct{ in, network, address string }{
-		{":80", "tcp", ":80"},
-		{"localhost:80", "tcp", "localhost:80"},
-		{"127.0.0.1:0", "tcp", "127.0.0.1:0"},
-		{"[::1]:80", "tcp", "[::1]:80"},
-		{"[fe80::1%eth0]:80", "tcp", "[fe80::1%eth0]:80"},
-		{"host:http", "tcp", "host:http"},
-		{"unix:/run/x", "unix", "/run/x"},
-		{"unix:x", "unix", "x"},
-		{"/run/x", "unix", "/run/x"},
-		{"/run/x:80", "unix", "/run/x:80"},
-		{"unix:x:80", "unix", "x:80"},
-	} {
-		network, address, err := splitAddress(c.in)
-		if network != c.network || address != c.address || err != nil {
-			t.Errorf("%q is %q %q, %v, want %q %q", c.in, network, address, err, c.network, c.address)
-		}
-	}
-	for _, in := range []string{"", "80", "unix:", "localhost", "::1", "[::1]", "run/x", "a:b:c", "host:80:81"} {
-		if network, address, err := splitAddress(in); err == nil || !strings.Contains(err.Error(), `"`+in+`"`) {
-			t.Errorf("%q is %q %q, %v, want an error that names it", in, network, address, err)
 		}
 	}
 }

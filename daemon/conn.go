@@ -173,6 +173,9 @@ func (c *Child) adopt(acc accepted, k kind) (*Conn, error) {
 	return conn, nil
 }
 
+// Listener returns the name of the listener that the connection came to; see Listener.Name.
+func (conn *Conn) Listener() string { return conn.from.name }
+
 // Context returns the context of the job that runs on the connection. It ends when the client has left and the policy
 // says so (the cause is ErrClientGone), when the daemon stops at once (ErrStopping), or when the job is over.
 func (conn *Conn) Context() context.Context {

@@ -1,158 +1,154 @@
 package daemon
 
 import (
-	"context"
-	"errors"
+	"cmp"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/brooddaemon/brood/internal/inherit"
 )
 
 // A listener is a bound socket in the parent: a bare descriptor, because the parent never accepts and must not be
 // woken by those who connect.
 type listener struct {
 	fd      int
-	asked   [2]string // network and address as they were asked for
-	network string    // tcp or unix
-	addr    string    // as the kernel gave it
-	port    uint16    // of tcp
-	path    string    // of unix
-	dev     uint64    // of the path, to see that it is still ours
+	asked   address    // as it was asked for
+	spec    listenSpec // of which that is one address
+	network string     // tcp or unix
+	addr    string     // as the kernel gave it
+	port    uint16     // of tcp
+	path    string     // of unix
+	dev     uint64     // of the path, to see that it is still ours
 	ino     uint64
+	kept    bool   // it was there before this program
 	lent    bool   // by a service manager that has bound it itself: the path is not ours
 	stored  string // its name in the service manager's store; empty: it is not there
 }
 
-const (
-	// orphanTime is how long the children of a parent that was killed may need to let go of its addresses.
-	orphanTime = 3 * time.Second
-
-	// unixMode lets the daemon's group connect.
-	unixMode = 0o660
-)
-
-// splitAddress tells the network of an address as users write it.
-func splitAddress(a string) (network, address string, err error) {
-	switch {
-	case strings.HasPrefix(a, "unix:"):
-		if a == "unix:" {
-			return "", "", fmt.Errorf("listen address %q: want a path behind it", a)
-		}
-		return "unix", a[len("unix:"):], nil
-	case filepath.IsAbs(a):
-		return "unix", a, nil
+// Listen binds an address and hands the socket to every child; call it in AfterInit.
+//
+// network is "tcp", "tcp4", "tcp6" or "unix". The returned address is the one that the kernel gave, with the port that
+// was free where 0 was asked for. A host's name is all of its addresses that this machine has, IPv4 first; the first is returned. A
+// Unix socket's path is removed when the daemon stops, and one that a dead daemon left is taken over. A socket on this very address
+// that the service manager has kept, or bound itself, is used in the place of a new one; what it has bound keeps its path.
+// ListenOn is for everything else that an entry of Config.Listen can say.
+func (p *Parent) Listen(network, addr string) (net.Addr, error) {
+	addrs, err := p.listen(listenSpec{Addresses: []address{{network, addr}}})
+	if err != nil {
+		return nil, err
 	}
-	if _, _, err := net.SplitHostPort(a); err != nil {
-		return "", "", fmt.Errorf("listen address %q: want host:port, :port, unix:/path or an absolute path", a)
-	}
-	return "tcp", a, nil
+	return addrs[0], nil
 }
 
-// bind opens a listening socket that children can share.
-func bind(network, address string, timeout time.Duration) (*listener, error) {
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var err error
-		if cerr := c.Control(func(fd uintptr) { err = inheritable(int(fd), network, timeout) }); cerr != nil {
-			return cerr
-		}
-		return err
-	}}
-	// The kernel's tables show a client of an MPTCP socket as connected for ever.
-	lc.SetMultipathTCP(false)
-	l, err := lc.Listen(context.Background(), network, address)
-	if errors.Is(err, unix.EADDRINUSE) && network == "unix" && removeStale(address) {
-		l, err = lc.Listen(context.Background(), network, address)
+// ListenOn listens as an entry of Config.Listen says, and hands the sockets to every child; call it in AfterInit. It returns their
+// addresses as the kernel gave them, and after an error it listens on none of them.
+func (p *Parent) ListenOn(entry string) ([]net.Addr, error) {
+	s, err := parseListen(entry)
+	if err == nil {
+		err = s.absolute()
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer l.Close()
-	out := &listener{network: network, addr: l.Addr().String()}
-	switch l := l.(type) {
-	case *net.TCPListener:
-		out.port = uint16(l.Addr().(*net.TCPAddr).Port)
-	case *net.UnixListener:
-		l.SetUnlinkOnClose(false)
-		if err := out.claimPath(address); err != nil {
-			os.Remove(address)
+	return p.listen(s)
+}
+
+func (p *Parent) listen(s listenSpec) (_ []net.Addr, err error) {
+	if p.listenDone {
+		return nil, fmt.Errorf("listen on %s: children have been started, call Listen in AfterInit", s)
+	}
+	before := len(p.listeners)
+	if before >= maxListeners {
+		return nil, fmt.Errorf("listen on %s: more than %d listeners", s, maxListeners)
+	}
+	for _, l := range p.listeners {
+		if err := s.clash(l.spec); err != nil {
 			return nil, err
 		}
-	default:
-		return nil, fmt.Errorf("cannot listen on %s %s: want tcp or unix", network, address)
 	}
-	rc, err := l.(syscall.Conn).SyscallConn()
+	defer func() {
+		if err != nil {
+			for _, l := range p.listeners[before:] {
+				l.close()
+			}
+			p.listeners = p.listeners[:before]
+		}
+	}()
+	for _, a := range s.Addresses {
+		if err := a.check(); err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", a, err)
+		}
+		opened, err := p.open(a)
+		for _, l := range opened {
+			l.asked, l.spec = a, s
+		}
+		p.listeners = append(p.listeners, opened...)
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(p.listeners) > maxListeners {
+		return nil, fmt.Errorf("listen on %s: more than %d listeners", s, maxListeners)
+	}
+	var addrs []net.Addr
+	for i, l := range p.listeners[before:] {
+		if err := p.adjust(l); err != nil {
+			return nil, err
+		}
+		if i > 0 && l.shares(p.listeners[before+i-1]) {
+			continue
+		}
+		addrs = append(addrs, l.netAddr())
+		about := []any{"network", l.network, "addr", l.addr}
+		if s.Name != "" {
+			about = append(about, "name", s.Name)
+		}
+		p.log.Info("listening", about...)
+	}
+	return addrs, nil
+}
+
+// open returns the listeners of an address: those that were there before, else new ones.
+func (p *Parent) open(a address) ([]*listener, error) {
+	if a.Network == "fd" {
+		return p.takeGiven(a)
+	}
+	spots, err := resolve(a)
 	if err != nil {
 		return nil, err
 	}
-	if out.fd, err = inherit.Dup(rc); err != nil {
-		return nil, err
+	var all []*listener
+	var none error
+	for _, at := range spots {
+		l, err := p.adoptListener(a, at.named), error(nil)
+		if l == nil {
+			l, err = p.service.adopt(at.Network, at.Text)
+		}
+		if l == nil && err == nil {
+			l, err = p.bind(at.Network, at.Text)
+		}
+		switch {
+		case err == nil:
+			queues, err := p.queues(l, a, at)
+			if all = append(all, queues...); err != nil {
+				return all, err
+			}
+		case at.named.IsValid() && notHere(err):
+			none = err
+			p.log.Info("not listening on an address that this machine does not have", "host", a.Text, "addr", at.Text)
+		default:
+			return all, err
+		}
 	}
-	return out, nil
-}
-
-// removeStale removes the path of a Unix socket on which nobody listens any more.
-func removeStale(path string) bool {
-	if st, err := os.Lstat(path); err != nil || st.Mode()&os.ModeSocket == 0 {
-		return false
+	if len(all) == 0 {
+		return nil, none
 	}
-	c, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		c.Close()
-		return false
-	}
-	return errors.Is(err, unix.ECONNREFUSED) && os.Remove(path) == nil
-}
-
-// claimPath notes which file a Unix socket's path is, and lets the group connect.
-func (l *listener) claimPath(path string) error {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return err
-	}
-	if err := os.Chmod(abs, unixMode); err != nil {
-		return err
-	}
-	var st unix.Stat_t
-	if err := unix.Lstat(abs, &st); err != nil {
-		return &os.PathError{Op: "lstat", Path: abs, Err: err}
-	}
-	l.path, l.dev, l.ino = abs, st.Dev, st.Ino
-	return nil
-}
-
-// close closes the parent's descriptor and removes the path, if the name still leads to this very socket.
-func (l *listener) close() {
-	unix.Close(l.fd)
-	if l.path == "" {
-		return
-	}
-	var st unix.Stat_t
-	if unix.Lstat(l.path, &st) == nil && st.Dev == l.dev && st.Ino == l.ino {
-		os.Remove(l.path)
-	}
-}
-
-// bind is the other bind with patience for those who are about to let go of the address.
-func (p *Parent) bind(network, address string) (*listener, error) {
-	l, err := bind(network, address, p.cfg.ClientTimeout)
-	leaving := p.unclean
-	if errors.Is(err, unix.EADDRINUSE) && p.service.dropRivals(p.log, network, address) {
-		leaving = true
-	}
-	for end := time.Now().Add(orphanTime); leaving && errors.Is(err, unix.EADDRINUSE) && time.Now().Before(end); {
-		time.Sleep(10 * time.Millisecond)
-		l, err = bind(network, address, p.cfg.ClientTimeout)
-	}
-	return l, err
+	return all, nil
 }
 
 // tryListen reports whether a successor can listen where its configuration says and nobody has listened for this daemon yet: each
@@ -163,73 +159,88 @@ func (p *Parent) tryListen() error {
 			return fmt.Errorf("directory to run in: %w", err)
 		}
 	}
-	if n := len(p.cfg.Listen); n > maxListeners {
-		return fmt.Errorf("field Listen has %d addresses: there can be no more than %d listeners", n, maxListeners)
+	p.log = slog.New(slog.DiscardHandler)
+	specs, err := parseListens(p.cfg.Listen)
+	if err != nil {
+		return err
 	}
-	for _, a := range p.cfg.Listen {
-		network, address, err := splitAddress(a)
-		if err != nil {
+	n := 0
+	for _, s := range specs {
+		if _, _, err := s.owner(); err != nil {
 			return err
 		}
-		if p.adoptListener(network, address) != nil {
-			continue
+		for _, a := range s.Addresses {
+			opened, err := p.open(a)
+			for _, l := range opened {
+				if !l.kept {
+					defer l.close()
+				}
+			}
+			if n += len(opened); err != nil {
+				return err
+			}
 		}
-		l, err := bind(network, address, p.cfg.ClientTimeout)
-		if err != nil {
-			return err
-		}
-		defer l.close()
+	}
+	if n > maxListeners {
+		return fmt.Errorf("field Listen has %d addresses: there can be no more than %d listeners", n, maxListeners)
 	}
 	return nil
 }
 
-// Listen binds an address and hands the socket to every child; call it in AfterInit.
-//
-// network is "tcp", "tcp4", "tcp6" or "unix". The returned address is the one that the kernel gave, with the port that
-// was free where 0 was asked for. A Unix socket's path is removed when the daemon stops, and one that a dead daemon
-// left is taken over. A socket on this very address that the service manager has kept, or bound itself, is used in the place
-// of a new one; what it has bound keeps its path.
-func (p *Parent) Listen(network, address string) (net.Addr, error) {
-	if p.listenDone {
-		return nil, fmt.Errorf("listen on %s: children have been started, call Listen in AfterInit", address)
+// adjust makes a listener what its entry says. One that was there before has what somebody else thought right.
+func (p *Parent) adjust(l *listener) error {
+	if err := inheritable(l.fd, l.network, p.cfg.ClientTimeout); err != nil {
+		return err
 	}
-	if len(p.listeners)+max(p.places(), 1) > maxListeners {
-		return nil, fmt.Errorf("listen on %s: more than %d listeners", address, maxListeners)
+	if err := p.adjustBacklog(l); err != nil {
+		return err
 	}
-	l, err := p.adoptListener(network, address), error(nil)
-	if l == nil {
-		l, err = p.service.adopt(network, address)
+	if l.path == "" {
+		return nil
 	}
-	if l == nil && err == nil {
-		l, err = p.bind(network, address)
-	}
-	if err != nil {
-		return nil, err
-	}
-	// One that was there before has what somebody else thought right.
-	if err := inheritable(l.fd, network, p.cfg.ClientTimeout); err != nil {
-		l.close()
-		return nil, err
-	}
-	l.asked = [2]string{network, address}
-	all, err := p.queues(l)
-	p.listeners = append(p.listeners, all...)
-	if err != nil {
-		return nil, err
-	}
-	if l.path != "" && !l.lent && p.identity != nil {
-		// Children's group may connect, as if a child had bound it.
-		if err := os.Lchown(l.path, -1, int(p.identity.gid)); err != nil {
-			return nil, err
+	if l.lent {
+		if l.spec.Mode != 0 || l.spec.Owner != "" || l.spec.Group != "" {
+			p.log.Warn("mode and owner of a socket that the service manager has bound are for its unit to say (SocketMode=, SocketUser=)", "addr", l.addr)
 		}
+		return nil
 	}
-	p.log.Info("listening", "network", l.network, "addr", l.addr)
-	if l.path != "" {
-		return &net.UnixAddr{Name: l.path, Net: "unix"}, nil
+	return l.letIn(p.identity)
+}
+
+// adjustBacklog says how many clients may wait at a listener.
+func (p *Parent) adjustBacklog(l *listener) error {
+	n := l.spec.Backlog
+	if n == 0 {
+		if !l.kept || l.lent {
+			return nil // what the system allows it has, and what a unit says is meant
+		}
+		n = maxBacklog
+	} else if most := somaxconn(); most > 0 && n > most {
+		p.log.Warn("fewer clients can wait at a listener than its backlog says: the limit of the system is lower (sysctl net.core.somaxconn)",
+			"addr", l.addr, "backlog", n, "limit", most)
 	}
-	ap, err := netip.ParseAddrPort(l.addr)
-	if err != nil {
-		return nil, err
+	return os.NewSyscallError("listen", unix.Listen(l.fd, n))
+}
+
+// somaxconn is how many clients may wait at any listener; 0: nobody knows.
+func somaxconn() int {
+	text, _ := os.ReadFile("/proc/sys/net/core/somaxconn")
+	n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	return n
+}
+
+func (l *listener) netAddr() net.Addr {
+	if l.network == "unix" {
+		return &net.UnixAddr{Name: cmp.Or(l.path, l.addr), Net: "unix"}
 	}
-	return net.TCPAddrFromAddrPort(ap), nil
+	ap, _ := netip.ParseAddrPort(l.addr) // it comes from one
+	return net.TCPAddrFromAddrPort(ap)
+}
+
+// shown is a listener as the scoreboard shows it.
+func (l *listener) shown() string {
+	if l.spec.Name != "" {
+		return l.spec.Name + "=" + l.addr
+	}
+	return l.addr
 }

@@ -119,5 +119,9 @@ func (l *Listener) Close() error {
 	return nil
 }
 
+// Name returns what the listener is called: what its entry in Config.Listen says with name=, for fd:NAME what the service manager calls
+// it, else its address as it was asked for, such as ":80" or "/run/x.sock". The addresses of an entry with a name share it.
+func (l *Listener) Name() string { return l.source.name }
+
 // Addr returns the address that the socket is bound to.
 func (l *Listener) Addr() net.Addr { return l.source.addr }

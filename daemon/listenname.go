@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -81,6 +82,42 @@ func (s listenSpec) clash(other listenSpec) error {
 		}
 	}
 	return nil
+}
+
+// completeListen makes the paths of Config.Listen absolute.
+func (cfg *Config) completeListen() error {
+	specs, err := parseListens(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	cfg.Listen = nil
+	for _, s := range specs {
+		if err := s.absolute(); err != nil {
+			return err
+		}
+		if cfg.Daemonize && slices.ContainsFunc(s.Addresses, func(a address) bool { return a.Network == "fd" }) {
+			return fmt.Errorf("listen %q: descriptors of a service manager are not used with Daemonize: stay in the foreground", s)
+		}
+		cfg.Listen = append(cfg.Listen, s.String())
+	}
+	return nil
+}
+
+// absolute makes the paths of an entry absolute.
+func (s *listenSpec) absolute() error {
+	for i, a := range s.Addresses {
+		if a.Network != "unix" {
+			continue
+		}
+		err := absolute(&a.Text)
+		if s.Addresses[i] = a; err == nil {
+			err = a.check()
+		}
+		if err != nil {
+			return fmt.Errorf("listen %q: %s: %w", s, a, err)
+		}
+	}
+	return absolute(&s.Cert, &s.Key)
 }
 
 // parseListens reads Config.Listen.

@@ -14,7 +14,13 @@ import (
 // was when the generation began: a child that is started hours later, in the place of one that has died, must be like its
 // siblings, whatever has become of the files by then. They travel as JSON in a memory file that nobody can change.
 type papers struct {
-	Listeners []string `json:"listeners"` // their addresses as they were asked for, in the order of the descriptors
+	Listen []listening `json:"listen"` // in the order of the descriptors
+}
+
+// A listening is what a child knows of a listener beside the descriptor.
+type listening struct {
+	Name string     `json:"name"`
+	Spec listenSpec `json:"spec"` // the whole entry, of which it is one address
 }
 
 // allSeals are of a memory file that stays as it is.
@@ -24,7 +30,7 @@ const allSeals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix
 func (p *Parent) papers() papers {
 	var known papers
 	for _, l := range p.listeners {
-		known.Listeners = append(known.Listeners, l.asked[1])
+		known.Listen = append(known.Listen, listening{l.spec.nameOf(l.asked), l.spec})
 	}
 	return known
 }
@@ -36,7 +42,7 @@ func (p *Parent) renewPapers(fd int) (int, error) {
 		return -1, err
 	}
 	unix.Close(fd)
-	known.Listeners = p.papers().Listeners
+	known.Listen = p.papers().Listen
 	return known.seal()
 }
 

@@ -11,7 +11,9 @@ import (
 
 // What a parent gives to a generation comes as it was, as often as somebody reads it, and nobody can change it.
 func TestPapers(t *testing.T) {
-	given := papers{Listeners: []string{"127.0.0.1:80", "/run/x"}}
+	given := papers{Listen: []listening{
+		{"web", listenSpec{Addresses: []address{{"tcp", "127.0.0.1:80"}, {"unix", "/run/x"}}, Name: "web"}}, {},
+	}}
 	fd, err := given.seal()
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +43,7 @@ func TestPapersOfStrangers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	f.WriteString(`{"listeners":["127.0.0.1:80"]}`)
+	f.WriteString(`{"listen":[{"name":"127.0.0.1:80"}]}`)
 	fd, err := unix.MemfdCreate("open", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		t.Fatal(err)

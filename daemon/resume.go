@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -37,19 +38,23 @@ func (p *Parent) adoptBoard(path string, id scoreboard.Identity) (err error) {
 	return nil
 }
 
-// adoptListener returns the listener that was handed over for this very address as it was asked for; nil if there is none.
-func (p *Parent) adoptListener(network, address string) *listener {
+// adoptListener returns the listener that was handed over for this very address as it was asked for; nil if there is none. Of a host's
+// name it is that of one of its addresses.
+func (p *Parent) adoptListener(asked address, ip netip.Addr) *listener {
 	if p.handed == nil {
 		return nil
 	}
 	for i, h := range p.handed.Listeners {
-		if h.asked() != [2]string{network, address} {
+		if h.asked() != asked {
+			continue
+		}
+		if ap, err := netip.ParseAddrPort(h.Addr); ip.IsValid() && (err != nil || ap.Addr() != ip) {
 			continue
 		}
 		p.handed.Listeners = append(p.handed.Listeners[:i:i], p.handed.Listeners[i+1:]...)
 		return &listener{
-			fd: h.FD, asked: h.asked(), network: h.Network, addr: h.Addr, port: h.Port, path: h.Path, dev: h.Dev, ino: h.Ino, lent: h.Lent,
-			stored: h.Stored,
+			fd: h.FD, asked: asked, network: family(h.Network), addr: h.Addr, port: h.Port, path: h.Path, dev: h.Dev, ino: h.Ino, lent: h.Lent,
+			stored: h.Stored, kept: true,
 		}
 	}
 	return nil
@@ -60,7 +65,7 @@ func (h handedListener) close() {
 	(&listener{fd: h.FD, path: h.Path, dev: h.Dev, ino: h.Ino, lent: h.Lent}).close()
 }
 
-func (h handedListener) asked() [2]string { return [2]string{h.AskedNetwork, h.AskedAddress} }
+func (h handedListener) asked() address { return address{h.AskedNetwork, h.AskedAddress} }
 
 // dropListeners closes those that this program has not asked for.
 func (p *Parent) dropListeners() {

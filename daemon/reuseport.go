@@ -25,7 +25,7 @@ func (p *Parent) places() int {
 
 // queues returns a listener and those that share its address with it: one for each place. The first of them has been bound
 // alone, so nobody else has the address; what is bound to it from then on divides the clients with it.
-func (p *Parent) queues(l *listener) (all []*listener, err error) {
+func (p *Parent) queues(l *listener, a address, at spot) (all []*listener, err error) {
 	all = []*listener{l}
 	if p.places() == 0 || l.network == "unix" {
 		return all, nil
@@ -38,9 +38,9 @@ func (p *Parent) queues(l *listener) (all []*listener, err error) {
 		return all, err
 	}
 	for len(all) < p.places() {
-		q := p.adoptListener(l.asked[0], l.asked[1])
+		q := p.adoptListener(a, at.named)
 		if q == nil {
-			if q, err = l.another(p.cfg.ClientTimeout); err != nil {
+			if q, err = l.another(at.Network, p.cfg.ClientTimeout); err != nil {
 				return all, fmt.Errorf("listen on %s, queue %d: %w", l.addr, len(all)+1, err)
 			}
 		}
@@ -50,7 +50,7 @@ func (p *Parent) queues(l *listener) (all []*listener, err error) {
 }
 
 // another binds one more socket to the same address.
-func (l *listener) another(timeout time.Duration) (*listener, error) {
+func (l *listener) another(network string, timeout time.Duration) (*listener, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		if cerr := c.Control(func(fd uintptr) {
@@ -64,7 +64,7 @@ func (l *listener) another(timeout time.Duration) (*listener, error) {
 		return err
 	}}
 	lc.SetMultipathTCP(false)
-	ln, err := lc.Listen(context.Background(), l.network, l.addr)
+	ln, err := lc.Listen(context.Background(), network, l.addr)
 	if err != nil {
 		return nil, err
 	}
@@ -83,13 +83,16 @@ func (l *listener) another(timeout time.Duration) (*listener, error) {
 // addresses are those of the listeners, each once, as the scoreboard shows them.
 func (p *Parent) addresses() string {
 	var addrs []string
-	for _, l := range p.listeners {
-		if n := len(addrs); n == 0 || addrs[n-1] != l.addr { // the queues of one address stand together
-			addrs = append(addrs, l.addr)
+	for i, l := range p.listeners {
+		if i == 0 || !l.shares(p.listeners[i-1]) {
+			addrs = append(addrs, l.shown())
 		}
 	}
 	return strings.Join(addrs, " ")
 }
+
+// shares reports whether two listeners that stand together are queues of one address.
+func (l *listener) shares(o *listener) bool { return l.network != "unix" && l.addr == o.addr }
 
 // divide finds out which listeners are queues of one address.
 func (t turnTaker) divide(all []*childListener) {

@@ -232,7 +232,7 @@ func (l *loop) handover() *handover {
 	}
 	for _, ln := range l.listeners {
 		h.Listeners = append(h.Listeners, handedListener{
-			ln.fd, ln.asked[0], ln.asked[1], ln.network, ln.addr, ln.port, ln.path, ln.dev, ln.ino, ln.lent, ln.stored,
+			ln.fd, ln.asked.Network, ln.asked.Text, ln.network, ln.addr, ln.port, ln.path, ln.dev, ln.ino, ln.lent, ln.stored,
 		})
 	}
 	for g, prog := range l.programs {

@@ -161,7 +161,7 @@ func (b *Board) FD() int { return int(b.f.Fd()) }
 // Slots returns the number of slots.
 func (b *Board) Slots() int { return b.slots }
 
-// SetListen writes the addresses that the daemon listens on, separated by spaces.
+// SetListen writes the addresses that the daemon listens on; see Snapshot.Addresses.
 func (b *Board) SetListen(addresses string) error {
 	field := make([]byte, listenLen)
 	putText(field, addresses)

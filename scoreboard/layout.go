@@ -49,7 +49,7 @@ const (
 	hStatusEnd  = 768
 	hName       = 768  // text, 128 bytes
 	hProgram    = 896  // text, 512 bytes
-	hListen     = 1408 // text, 512 bytes, addresses separated by spaces
+	hListen     = 1408 // text, 512 bytes, addresses separated by spaces, NAME= before those that have one
 	hPIDFile    = 1920 // text, 256 bytes
 	hErrorLog   = 2176 // text, 256 bytes
 	hAttention  = 2560 // u64 in a cache line of its own: 1 asks the next child that becomes busy to ring

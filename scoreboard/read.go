@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,9 +21,22 @@ type Snapshot struct {
 	Status   `json:"status"`
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"` // when the parent last wrote its status
-	Listen   string    `json:"listen"`  // addresses separated by spaces
+	Listen   string    `json:"listen"`  // see Addresses
 	Slots    int       `json:"slots"`
 	Children []Child   `json:"children"` // the slots that are filled, in order
+}
+
+// Addresses are those that the daemon listens on, as the kernel has given them: host:port, or the path of a Unix socket. Listen has
+// them separated by spaces, each behind its listener's name and = if that was given one.
+func (s *Snapshot) Addresses() []string {
+	all := strings.Fields(s.Listen)
+	for i, a := range all {
+		name, addr, named := strings.Cut(a, "=")
+		if named && !strings.ContainsAny(name, ":/") { // which no name has, and every address
+			all[i] = addr
+		}
+	}
+	return all
 }
 
 // A Child is one filled slot.

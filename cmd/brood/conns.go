@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -85,7 +84,7 @@ func connections(s *scoreboard.Snapshot) ([]connection, error) {
 	self := netmon.FS(fmt.Sprintf("/proc/%d", s.PID))
 	var filter netmon.Filter
 	var paths []string
-	for _, addr := range strings.Fields(s.Listen) {
+	for _, addr := range s.Addresses() {
 		if ap, err := netip.ParseAddrPort(addr); err == nil {
 			filter.Ports = append(filter.Ports, ap.Port())
 		} else {

@@ -90,7 +90,7 @@ func (t target) subject(s doctor.System) (doctor.Daemon, error) {
 	if err != nil {
 		return d, err
 	}
-	d.Name, d.Program, d.Listen = b.Name, b.Program, addresses(b.Listen)
+	d.Name, d.Program, d.Listen = b.Name, b.Program, addresses(b)
 	if !view.Alive(view.Parent(b.Identity)) {
 		return d, nil
 	}
@@ -104,9 +104,9 @@ func (t target) subject(s doctor.System) (doctor.Daemon, error) {
 }
 
 // addresses reads what the scoreboard says of the listeners.
-func addresses(listen string) []string {
+func addresses(b *scoreboard.Snapshot) []string {
 	var all []string
-	for _, a := range strings.Fields(listen) {
+	for _, a := range b.Addresses() {
 		if strings.HasPrefix(a, "/") {
 			a = "unix:" + a
 		}
