@@ -32,6 +32,9 @@ type spot struct {
 	named netip.Addr // which one of a host's name
 }
 
+// lookUpHost is how a host's name becomes its addresses. A test has another one.
+var lookUpHost = net.DefaultResolver.LookupNetIP
+
 // resolve finds out what an address means here. Package net would take 0.0.0.0 for the addresses of IPv6, too, and of a host's name
 // one address.
 func resolve(a address) ([]spot, error) {
@@ -56,7 +59,7 @@ func resolve(a address) ([]spot, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), resolveTime)
 	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, strings.Replace(a.Network, "tcp", "ip", 1), host)
+	ips, err := lookUpHost(ctx, strings.Replace(a.Network, "tcp", "ip", 1), host)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", a, err)
 	}

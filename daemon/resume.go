@@ -60,6 +60,11 @@ func (p *Parent) adoptListener(asked address, ip netip.Addr) *listener {
 	return nil
 }
 
+// handed is what is handed over of a listener. Its options are those of the next program.
+func (l *listener) handed() handedListener {
+	return handedListener{l.fd, l.asked.Network, l.asked.Text, l.network, l.addr, l.port, l.path, l.dev, l.ino, l.lent, l.stored}
+}
+
 // close ends a listener that nobody has taken over.
 func (h handedListener) close() {
 	(&listener{fd: h.FD, path: h.Path, dev: h.Dev, ino: h.Ino, lent: h.Lent}).close()

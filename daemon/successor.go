@@ -231,9 +231,7 @@ func (l *loop) handover() *handover {
 		h.PIDFiles = append(h.PIDFiles, handedFile{f.Path(), f.Fd()})
 	}
 	for _, ln := range l.listeners {
-		h.Listeners = append(h.Listeners, handedListener{
-			ln.fd, ln.asked.Network, ln.asked.Text, ln.network, ln.addr, ln.port, ln.path, ln.dev, ln.ino, ln.lent, ln.stored,
-		})
+		h.Listeners = append(h.Listeners, ln.handed())
 	}
 	for g, prog := range l.programs {
 		if !prog.left {
