@@ -147,6 +147,7 @@ func TestListenersNamed(t *testing.T) {
 				t.Errorf("%s, between %v and %v: TCPInfo is %+v, %s", addr, foreign, local, i, seen.Err)
 			}
 		}
+		s.seen(addrs[0])
 		if seen, _, _ := s.seen(addrs[0]); !strings.Contains(seen.Closed, "use of closed") {
 			t.Errorf("TCPInfo of a connection that is closed: %q", seen.Closed)
 		}
