@@ -69,7 +69,7 @@ func (l *listener) claimPath() (err error) {
 	return nil
 }
 
-// letIn gives the path of a Unix socket the owner and then the mode that its entry says. Whatever has come to lie at the path since it
+// letIn gives the path of a Unix socket the owner and the mode that its entry says. Whatever has come to lie at the path since it
 // was bound is left alone.
 func (l *listener) letIn(children *identity) error {
 	wrong := func(what string, err error) error {
@@ -103,21 +103,37 @@ func (l *listener) letIn(children *identity) error {
 	default:
 		gid = int(st.Gid)
 	}
-	if uint32(uid) != st.Uid || uint32(gid) != st.Gid {
+	give := func(uid, gid int) error {
 		err := unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH)
-		if errors.Is(err, unix.EPERM) && os.Geteuid() != 0 {
-			err = fmt.Errorf("%w: only root can make it user %d and group %d", err, uid, gid)
+		if errors.Is(err, unix.EPERM) {
+			err = fmt.Errorf("%w: root can, with CAP_CHOWN", err)
 		}
-		if err != nil {
-			return wrong("owner", err)
+		return err
+	}
+	// The group before it may come in, and the owner last: only he, or who has CAP_FOWNER, may set the mode.
+	if uint32(gid) != st.Gid {
+		if err := give(-1, gid); err != nil {
+			return wrong("group", err)
 		}
 	}
 	mode := l.spec.Mode
 	if mode == 0 {
 		mode = unixMode
 	}
-	if err := os.Chmod(procFD(fd), mode); err != nil {
-		return wrong("mode", err)
+	if uint32(mode) != st.Mode&0o7777 {
+		err := os.Chmod(procFD(fd), mode)
+		if self := os.Geteuid(); errors.Is(err, unix.EPERM) && st.Uid != uint32(self) && give(self, -1) == nil {
+			st.Uid = uint32(self)
+			err = os.Chmod(procFD(fd), mode)
+		}
+		if err != nil {
+			return wrong("mode", err)
+		}
+	}
+	if uint32(uid) != st.Uid {
+		if err := give(uid, -1); err != nil {
+			return wrong("owner", err)
+		}
 	}
 	return nil
 }

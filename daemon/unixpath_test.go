@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +80,66 @@ func TestUnixModeOwner(t *testing.T) {
 		t.Errorf("%v, %v", st, err)
 	}
 	p.listeners = nil
+}
+
+// A unit file may leave root without the right to set the mode of others' files.
+func TestUnixOwnerWithoutFowner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	path := filepath.Join(t.TempDir(), "s")
+	p, _ := listeningParent(t)
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // which ends with the goroutine
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var data [2]unix.CapUserData
+		err := unix.Capget(&header, &data[0])
+		if err == nil {
+			data[0].Effective &^= 1 << unix.CAP_FOWNER
+			err = unix.Capset(&header, &data[0])
+		}
+		if err == nil {
+			_, err = p.ListenOn(path + ",owner=7:8")
+		}
+		if err == nil {
+			p.handed = &handover{Listeners: []handedListener{p.listeners[0].handed()}}
+			p.listeners = nil
+			_, err = p.ListenOn(path + ",owner=7:9,mode=0600")
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil || st.Mode&0o7777 != 0o600 || st.Uid != 7 || st.Gid != 9 {
+		t.Errorf("mode %04o, owner %d:%d, %v", st.Mode&0o7777, st.Uid, st.Gid, err)
+	}
+}
+
+// Who is not root is told what he lacks.
+func TestUnixOwnerWithoutChown(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	p, _ := listeningParent(t)
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var data [2]unix.CapUserData
+		err := unix.Capset(&header, &data[0])
+		if err == nil {
+			_, err = p.ListenOn(path + ",owner=12345")
+		}
+		done <- err
+	}()
+	want := "cannot change the owner of " + path
+	if err := <-done; !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "CAP_CHOWN") {
+		t.Errorf("%v, want %q", err, want)
+	}
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Errorf("the path is left: %v", err)
+	}
 }
 
 // A path is taken over if nobody listens there any more. Else the error says who or what is there, and it stays.
