@@ -96,6 +96,9 @@ func (d *server) arrive() error {
 			return fmt.Errorf("%s does not serve yet: %s", d.name, st)
 		}
 		d.addr, _, _ = strings.Cut(st.Listen, " ")
+		if name, addr, named := strings.Cut(d.addr, "="); named && !strings.ContainsAny(name, "/:") {
+			d.addr = addr
+		}
 		return nil
 	})
 	d.site.last = d
