@@ -34,8 +34,10 @@ func (p *Parent) queues(l *listener, a address, at spot) (all []*listener, err e
 		return all, fmt.Errorf("listen on %s: the service manager has bound it already, once for all, and field Serialize is %q: "+
 			"take it out of the socket unit, or set another mode", l.addr, SerializeReuseport)
 	}
-	if err := os.NewSyscallError("setsockopt", unix.SetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)); err != nil {
-		return all, err
+	if !l.kept { // or it has that already, and a trial has no more than its number
+		if err := os.NewSyscallError("setsockopt", unix.SetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)); err != nil {
+			return all, err
+		}
 	}
 	for len(all) < p.places() {
 		q := p.adoptListener(a, at.named)
