@@ -126,3 +126,46 @@ func FuzzRecords(f *testing.F) {
 		}
 	})
 }
+
+// The name of a host may become known before its job's end: the lines of that job have it, and no others. A parent that does not
+// know such records leaves them alone.
+func TestRecordHost(t *testing.T) {
+	for _, host := range []string{"a.example.org", "\x10\x1f\n\x00", strings.Repeat("x", 300)} {
+		line := bytes.TrimSuffix(appendHost(nil, 7, host), []byte("\n"))
+		job, got, ok := parseHost(line)
+		if !ok || job != 7 || got != cutTo(host, maxHost) || !isRecord(line) || bytes.ContainsAny(line, "\n\r") {
+			t.Errorf("%q: %d, %q, %v", line, job, got, ok)
+		}
+		if n, begin, end, err := parseRecord(line); err == nil {
+			t.Errorf("it is taken for %d, %v, %v", n, begin, end)
+		}
+	}
+	for _, line := range []string{"\x00H", "\x00H7", "\x00Hx\x1fa", "\x00B7\x1fa", "\x00H-1\x1fa"} {
+		if job, host, ok := parseHost([]byte(line)); ok {
+			t.Errorf("%q: %d, %q", line, job, host)
+		}
+	}
+	p := &Parent{cfg: enough()}
+	g := p.openLedger(origin{}, nil)
+	for number, job := range []uint64{7, 7, 8} {
+		g.take(bytes.TrimSuffix(appendBegin(nil, uint64(number), visit{Job: job, Start: time.Unix(1, 0)}), []byte("\n")))
+	}
+	g.take(bytes.TrimSuffix(appendHost(nil, 7, "long.example.org"), []byte("\n")))
+	g.take(bytes.TrimSuffix(appendHost(nil, 7, "a.example"), []byte("\n")))
+	if g.Open[0].Host != "a.example" || g.Open[1].Host != "a.example" || g.Open[2].Host != "" {
+		t.Errorf("%+v", g.Open)
+	}
+	for number := range uint64(3) {
+		g.take(bytes.TrimSuffix(appendEnd(nil, number, outcome{End: endDone}), []byte("\n")))
+	}
+	if g.bytes != 0 || len(g.Open) != 0 {
+		t.Errorf("%d bytes are kept of %d jobs", g.bytes, len(g.Open))
+	}
+	a := accessed{visit: visit{Client: "10.0.0.1:80", Host: "a.example"}, outcome: outcome{End: endDone}}
+	if s := string(AccessCommon.append(nil, &a)); !strings.HasPrefix(s, "a.example - - [") {
+		t.Error(s)
+	}
+	if s := string(AccessJSON.append(nil, &a)); !strings.Contains(s, `"client":"10.0.0.1:80","host":"a.example",`) {
+		t.Error(s)
+	}
+}

@@ -54,8 +54,10 @@ type host struct {
 	until time.Time
 }
 
-// newHosts asks with Go's own resolver: that of libc cannot be stopped, and needs a thread for each.
-func newHosts() *hosts { return hostsBy(&net.Resolver{PreferGo: true}) }
+// system is Go's own resolver: that of libc cannot be stopped, and needs a thread for each. A test has another one.
+var system resolver = &net.Resolver{PreferGo: true}
+
+func newHosts() *hosts { return hostsBy(system) }
 
 func hostsBy(r resolver) *hosts {
 	return &hosts{resolver: r, limit: lookUpTime, places: make(chan struct{}, mostLookUps), byAddr: map[netip.Addr]*host{}}

@@ -1,7 +1,11 @@
 package daemon
 
 import (
+	"context"
+	"net"
+	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,4 +27,38 @@ func Blind(c *Child) error {
 	}
 	defer null.Close()
 	return unix.Dup3(int(null.Fd()), c.eye.fd, unix.O_CLOEXEC)
+}
+
+// A test that sets NAMES, such as "127.0.0.1=a.example.org", and NAMES_AFTER has daemons that find out the names of hosts from
+// there, after that time. What is not named there is not known to anybody.
+func init() {
+	names, ok := os.LookupEnv("NAMES")
+	if !ok {
+		return
+	}
+	var r heardOf
+	r.addr, r.name, _ = strings.Cut(names, "=")
+	r.after, _ = time.ParseDuration(os.Getenv("NAMES_AFTER"))
+	system = r
+}
+
+type heardOf struct {
+	addr, name string
+	after      time.Duration
+}
+
+func (r heardOf) LookupAddr(ctx context.Context, addr string) ([]string, error) {
+	select {
+	case <-time.After(r.after):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if addr != r.addr {
+		return nil, &net.DNSError{Name: addr, IsNotFound: true}
+	}
+	return []string{r.name + "."}, nil
+}
+
+func (r heardOf) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	return []netip.Addr{netip.MustParseAddr(r.addr)}, nil
 }
