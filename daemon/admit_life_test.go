@@ -148,8 +148,8 @@ func TestLookUpAlone(t *testing.T) {
 	t.Error("nobody was served while somebody was looked up")
 }
 
-// named tells each client what his host is called.
-var named = scenario("named", func() daemon.Config {
+// hosted tells each client what his host is called.
+var hosted = scenario("hosted", func() daemon.Config {
 	return everywhere(func(ctx context.Context, c *daemon.Child) error {
 		for conn := range c.Conns(ctx) {
 			fmt.Fprintf(conn, "%q\n", conn.Host())
@@ -163,7 +163,7 @@ func TestHost(t *testing.T) {
 	for _, env := range []string{"BROOD_REVERSE_LOOKUPS=false", "BROOD_REVERSE_LOOKUPS=true", "BROOD_ALLOW=all a.example.org"} {
 		t.Run(env, func(t *testing.T) {
 			t.Parallel()
-			s := start(t, named, env, "NAMES=127.0.0.1=A.example.org", "NAMES_AFTER=20ms")
+			s := start(t, hosted, env, "NAMES=127.0.0.1=A.example.org", "NAMES_AFTER=20ms")
 			for range 2 {
 				for from, want := range map[string]string{"127.0.0.1": `"a.example.org"`, "127.0.0.2": `""`} {
 					if b, err := io.ReadAll(s.dialFrom(from)); err != nil || string(b) != want+"\n" {

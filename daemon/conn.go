@@ -147,21 +147,11 @@ func (c *Child) adopt(acc accepted, k kind) (*Conn, error) {
 		unix.Close(acc.fd)
 		return nil, os.NewSyscallError("fstat", err)
 	}
-	f := os.NewFile(uintptr(acc.fd), "connection")
-	nc, err := net.FileConn(f)
-	if c.acceptor.reserve.spend(err) {
-		nc, err = net.FileConn(f)
-	}
-	f.Close()
+	nc, err := c.connOf(acc)
 	if err != nil {
 		return nil, err
 	}
 	conn := &Conn{Conn: nc, c: c, inode: st.Ino, tcp: acc.from.tcp, peer: addrPort(acc.peer), from: acc.from, kind: k}
-	if conn.tcp {
-		if err := conn.control(func(fd int) error { return inheritable(fd, "tcp", c.cfg.ClientTimeout) }); err != nil {
-			c.complain("cannot have a client looked after who falls silent: %v", err)
-		}
-	}
 	conn.recallHost()
 	j := c.begin(context.Background(), conn, "", true)
 	conn.job, conn.ctx = j, j.ctx

@@ -19,8 +19,7 @@ const (
 )
 
 // inheritable sets what accepted connections inherit from their listener, whoever accepts: a host that is switched off
-// sends no farewell, so the kernel asks it for a sign of life. It is set once more on each connection, because net.FileConn
-// puts Go's own defaults there, and because a service manager's listener may have had clients in its queue before.
+// sends no farewell, so the kernel asks it for a sign of life.
 func inheritable(fd int, network string, timeout time.Duration) error {
 	if !strings.HasPrefix(network, "tcp") {
 		return nil
@@ -44,6 +43,18 @@ func inheritable(fd int, network string, timeout time.Duration) error {
 		}
 	}
 	return nil
+}
+
+// inherited sees to it that an accepted connection has inherited that: a service manager's listener may have had clients in its
+// queue before it was set, and this program may want something else than the parent, which has set it. TCP_USER_TIMEOUT is what is set last.
+func inherited(fd int, timeout time.Duration) error {
+	if timeout > 0 {
+		got, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		if err == nil && got == int(timeout.Milliseconds()) {
+			return nil
+		}
+	}
+	return inheritable(fd, "tcp", timeout)
 }
 
 // silent reports whether nothing has been heard from a TCP client for so long that the kernel has given it up. Else the

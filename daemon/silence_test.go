@@ -9,7 +9,7 @@ import (
 // B46: whoever accepts the connection, the kernel looks after a client who falls silent for as long as is configured.
 func TestClientTimeoutOptions(t *testing.T) {
 	for _, c := range []struct{ timeout, want string }{
-		{"", "1 15 15 4 75000"}, {"10s", "1 2 2 4 10000"}, {"12500ms", "1 2 2 4 12500"}, {"-1s", "0 15 15 9 0"},
+		{"", "1 15 15 4 75000"}, {"10s", "1 2 2 4 10000"}, {"12500ms", "1 2 2 4 12500"}, {"-1s", "0 7200 75 9 0"},
 	} {
 		for _, scenario := range []string{lines, raw, web} {
 			t.Run(scenario+" "+c.timeout, func(t *testing.T) {
