@@ -33,15 +33,16 @@ var foundation = []string{"scoreboard", "netmon", "reload", "internal"}
 
 // allowed are the modules that a layer-0 package may use beside the standard library.
 var allowed = map[string][]string{
-	"scoreboard":       {"golang.org/x/sys"},
-	"netmon":           {"golang.org/x/sys"},
-	"reload":           {"golang.org/x/sys", "github.com/fsnotify/fsnotify"},
-	"internal/inherit": {"golang.org/x/sys"},
-	"internal/pidfile": {"golang.org/x/sys"},
-	"internal/control": {"golang.org/x/sys"},
-	"internal/tree":    {"golang.org/x/sys"},
-	"internal/notify":  {"golang.org/x/sys"},
-	"internal/logs":    {"golang.org/x/sys", "gopkg.in/natefinch/lumberjack.v2"},
+	"scoreboard":        {"golang.org/x/sys"},
+	"netmon":            {"golang.org/x/sys"},
+	"reload":            {"golang.org/x/sys", "github.com/fsnotify/fsnotify"},
+	"internal/inherit":  {"golang.org/x/sys"},
+	"internal/pidfile":  {"golang.org/x/sys"},
+	"internal/control":  {"golang.org/x/sys"},
+	"internal/tree":     {"golang.org/x/sys"},
+	"internal/notify":   {"golang.org/x/sys"},
+	"internal/conffile": {},
+	"internal/logs":     {"golang.org/x/sys", "gopkg.in/natefinch/lumberjack.v2"},
 }
 
 // ofTheCommand are the modules that only cmd/brood uses.
@@ -74,7 +75,7 @@ func TestLayers(t *testing.T) {
 	}
 	for _, want := range []string{"scoreboard", "netmon", "reload", "daemon", "daemon/serve", "cmd/brood", "cmd/brood/internal/view", "cmd/brood/internal/top",
 		"cmd/brood/internal/doctor", "cmd/brood/internal/web", "internal/inherit",
-		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "internal/notify", "internal/rules", "examples/echo", "examples/jobs",
+		"internal/pidfile", "internal/logs", "internal/control", "internal/tree", "internal/notify", "internal/conffile", "internal/rules", "examples/echo", "examples/jobs",
 		"examples/spool", "examples/c10k"} {
 		if !found[want] {
 			t.Errorf("there is no package %s", want)
