@@ -95,6 +95,8 @@ func (l *loop) do(a action) {
 		}
 	case actReply:
 		a.reply(a.err)
+	case actAdopt:
+		l.adopt(a.generation)
 	case actArm:
 		l.try(l.knocker.arm())
 	case actUp:
@@ -119,7 +121,7 @@ func (l *loop) killJob(a actKillJob) {
 		return
 	}
 	hint, err := l.board.Look(a.slot)
-	if err == nil && l.cfg.Concurrency == 1 && hint.Serial != a.serial {
+	if err == nil && proc.under.Concurrency == 1 && hint.Serial != a.serial {
 		l.later = append(l.later, evSettled{a.who, a.serial, false})
 		return
 	}
@@ -156,9 +158,17 @@ func (l *loop) reopen(ev evReopen) {
 
 // pin opens the program for a generation, away from the loop. The first one is that of the start.
 func (l *loop) pin(generation uint64) {
-	prog, err := l.pinProgram(generation == 1)
+	t, err := l.now(), error(nil)
+	if generation > 1 {
+		t, err = l.renew()
+	}
+	var prog *program
+	if err == nil {
+		prog, err = l.pinProgram(t, generation == 1)
+	}
 	if prog != nil {
-		if prog.papers, err = l.papers().seal(); err != nil {
+		prog.terms = t
+		if prog.papers, err = l.papers(t).seal(); err != nil {
 			prog.close()
 			prog = nil
 		}

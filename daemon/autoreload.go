@@ -54,6 +54,9 @@ func (p *Parent) openWatcher(root bool) (*reload.Watcher, error) {
 	if set.Self {
 		set.Self, set.Files = false, append([]string{p.program}, set.Files...)
 	}
+	if s := p.cfg.settings; s != nil && s.file != nil {
+		set.Files = append(slices.Clip(set.Files), s.file.Path)
+	}
 	return reload.Open(set)
 }
 

@@ -34,7 +34,7 @@ func (p *Parent) begin() (err error) {
 	}
 	warnings, err := p.settle()
 	if err != nil {
-		return err
+		return p.cfg.settings.blamed(err)
 	}
 	if p.cfg.Umask >= 0 {
 		unix.Umask(p.cfg.Umask)
@@ -48,6 +48,12 @@ func (p *Parent) begin() (err error) {
 	for _, w := range warnings {
 		p.log.Warn(w)
 	}
+	if s := p.cfg.settings; s != nil && s.file != nil {
+		p.log.Info("configuration file read", "file", s.file.Path)
+		if err := s.trusted(); err != nil {
+			p.log.Warn(untrustedConfig, "err", err)
+		}
+	}
 	if err := tree.Subreaper(); err != nil {
 		return err
 	}
@@ -57,6 +63,7 @@ func (p *Parent) begin() (err error) {
 	if len(left) > 0 && !p.cfg.NoFork {
 		p.log.Info("children do not get these environment variables; Config.Environ lets them through", "names", strings.Join(left, " "))
 	}
+	p.agree(warnings)
 	if p.null, err = unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0); err != nil {
 		return fmt.Errorf("%s: %w", os.DevNull, err)
 	}
@@ -140,7 +147,7 @@ func (p *Parent) createBoard() error {
 	}
 	_, err := os.Lstat(path)
 	p.unclean = err == nil
-	p.board, err = scoreboard.Create(path, id, slotsFor(&p.cfg))
+	p.board, err = scoreboard.Create(path, id, p.cfg.slots())
 	if err != nil {
 		return err
 	}
@@ -161,6 +168,16 @@ func (p *Parent) openRing() {
 // drain because they have served their time, and for those that start.
 func slotsFor(cfg *Config) int {
 	return cfg.MaxChildren + cfg.MaxDrainingChildren + min(cfg.MaxChildren, 64) + parallelStarts() + 2*cfg.Dequeue.Max
+}
+
+// slots is how many slots a new scoreboard has. Where there is a configuration file somebody may write other numbers into it while the
+// daemon runs.
+func (cfg *Config) slots() int {
+	n := slotsFor(cfg)
+	if cfg.settings != nil && cfg.settings.file != nil {
+		n = min(2*n, scoreboard.MaxSlots)
+	}
+	return n
 }
 
 // listenersOf are the listeners of children of one kind.

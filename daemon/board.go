@@ -83,17 +83,14 @@ func (l *loop) swept(ev evSwept) {
 	l.watch.looked(ev.err)
 	for _, lost := range ev.lost {
 		fin := lost.How == netmon.Closed && lost.Proto == "tcp" || lost.How == netmon.HalfClosed
-		if fin && l.cfg.HalfClose == HalfCloseIgnore {
-			continue
-		}
 		for slot, proc := range l.processes {
-			if proc.pid != lost.PID {
+			if proc.pid != lost.PID || fin && proc.under.HalfClose == HalfCloseIgnore {
 				continue
 			}
 			if err := proc.tell(l.Parent, control.Message{Kind: control.Find, Inode: lost.Inode}); err != nil && !gone(err) {
 				l.log.Error("cannot reach child", "slot", slot, "pid", proc.pid, "err", err)
 			}
-			if !fin || l.cfg.HalfClose != HalfCloseConfirm { // else nobody but the child can find out
+			if !fin || proc.under.HalfClose != HalfCloseConfirm { // else nobody but the child can find out
 				time.AfterFunc(findTime, func() { l.post(evFound{proc.who, lost}) })
 			}
 		}

@@ -40,6 +40,9 @@ func (cfg *Config) complete() error {
 	if cfg.MainLoop == nil {
 		return errors.New("no Config.MainLoop: a daemon needs work for its children")
 	}
+	if err := cfg.checkFile(); err != nil {
+		return err
+	}
 	if cfg.Name == "" {
 		cfg.Name = filepath.Base(os.Args[0])
 	}
@@ -139,7 +142,7 @@ func (cfg *Config) complete() error {
 	cfg.AutoReload.Dirs, cfg.AutoReload.Files = slices.Clone(cfg.AutoReload.Dirs), slices.Clone(cfg.AutoReload.Files)
 	for _, paths := range [][]string{cfg.AutoReload.Dirs, cfg.AutoReload.Files} {
 		for i := range paths {
-			if err := absolute(&paths[i]); err != nil {
+			if err := cfg.absolute(&paths[i]); err != nil {
 				return err
 			}
 		}
@@ -150,7 +153,7 @@ func (cfg *Config) complete() error {
 	if cfg.RunDir == "" {
 		cfg.RunDir = control.RunDir(cfg.Name)
 	}
-	if err := absolute(&cfg.Dir, &cfg.RunDir); err != nil {
+	if err := cfg.absolute(&cfg.Dir, &cfg.RunDir); err != nil {
 		return err
 	}
 	if cfg.PIDFile == "" {
@@ -186,7 +189,7 @@ func (cfg *Config) complete() error {
 	if _, err := parseLevel(cfg.LogLevel); err != nil {
 		return fmt.Errorf("field LogLevel: %w", err)
 	}
-	return absolute(&cfg.PIDFile, &cfg.ErrorLog, &cfg.AccessLog)
+	return cfg.absolute(&cfg.PIDFile, &cfg.ErrorLog, &cfg.AccessLog)
 }
 
 // checkSize reports numbers of children that contradict each other.
@@ -283,12 +286,17 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-func absolute(paths ...*string) error {
+// absolute makes paths absolute that are not, from where the daemon was started.
+func (cfg *Config) absolute(paths ...*string) error {
 	for _, p := range paths {
 		if *p == "" || *p == "-" {
 			continue
 		}
-		abs, err := filepath.Abs(*p)
+		path := *p
+		if s := cfg.settings; s != nil && s.dir != "" && !filepath.IsAbs(path) {
+			path = filepath.Join(s.dir, path) // the parent of a reload is elsewhere by now
+		}
+		abs, err := filepath.Abs(path)
 		if err != nil {
 			return fmt.Errorf("%s: %w", *p, err)
 		}

@@ -22,6 +22,10 @@ type Config struct {
 	// Name names the daemon in its logs, in its run directory and for the brood command. Default: the program's base name.
 	Name string
 
+	// ConfigFile is the file whose lines Flags reads, one KEY VALUE in each, the key being the name of a flag in snake case. They go
+	// before what the Config holds then, the environment before them, the command line before all. Default: none.
+	ConfigFile string
+
 	// MainLoop is a child's work. Called once in each child, on a goroutine of its own, when the child is set up; when it
 	// returns, jobs that still run are waited for and the child exits. ctx ends when the child should take no more work;
 	// context.Cause says why. The contexts of running jobs live on until their client is gone.
@@ -344,4 +348,6 @@ type Config struct {
 
 	// Exit is called in the parent, in the goroutine that called Run, when every child is gone, before Run returns err.
 	Exit func(err error)
+
+	settings *settings // of Flags; nil: nobody has called it
 }

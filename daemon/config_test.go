@@ -22,7 +22,7 @@ func enough() Config {
 // plain drops what cannot be compared.
 var plain = cmp.FilterPath(func(p cmp.Path) bool {
 	name := p.Last().String()
-	return name == ".MainLoop" || name == ".OnClientDisconnect"
+	return name == ".MainLoop" || name == ".OnClientDisconnect" || name == ".settings"
 }, cmp.Ignore())
 
 func TestConfigDefaults(t *testing.T) {

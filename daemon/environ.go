@@ -86,10 +86,10 @@ func (p *Parent) childEnviron(j spawnJob) []string {
 	claim := inherit.Claim{
 		Role: inherit.Child, Proto: j.program.speaks.With(inherit.Spoken), Slot: j.slot, Generation: j.generation, Listeners: len(p.listenersOf(j.kind)), Kind: uint64(j.kind),
 	}
-	env := slices.Clip(p.environ)
+	env := slices.Clip(j.program.terms.environ)
 	if os.Getenv("GOMAXPROCS") == "" {
 		claim.Procs = true
-		env = append(env, "GOMAXPROCS="+strconv.Itoa(p.cfg.procs()))
+		env = append(env, "GOMAXPROCS="+strconv.Itoa(j.program.terms.cfg.procs()))
 	}
 	return append(env, claim.Environ(), p.mark(j.who))
 }

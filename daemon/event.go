@@ -72,7 +72,8 @@ type (
 	// tried answers an actTry.
 	evTried struct {
 		err     error
-		program *program // for the loop
+		program *program    // for the loop
+		config  *configText // the same
 	}
 	// notReplaced answers an actFreeze: the new program could not be executed.
 	evNotReplaced struct{ err error }
@@ -127,6 +128,8 @@ type (
 		cause    string
 		reply    func(error) // may be nil; called once
 	}
+	// limits is what the pool is told anew: they have changed.
+	evLimits struct{ limits }
 	// drain asks a child, or all of them, to finish and leave.
 	evDrain struct {
 		pid   int  // 0: all, and nobody takes their place
@@ -212,6 +215,7 @@ func (evPaused) isEvent()      {}
 func (evAlive) isEvent()       {}
 func (evStalled) isEvent()     {}
 func (evScale) isEvent()       {}
+func (evLimits) isEvent()      {}
 func (evDrain) isEvent()       {}
 func (evLogLevel) isEvent()    {}
 func (evGone) isEvent()        {}
@@ -280,6 +284,8 @@ type (
 	}
 	// arm asks to be told when a connection waits.
 	actArm struct{}
+	// adopt says that a reload has succeeded: what the configuration file says of the parent holds from now on.
+	actAdopt struct{ generation uint64 }
 	// up says that every first child is ready.
 	actUp  struct{}
 	actLog struct {
@@ -308,6 +314,7 @@ func (actFree) isAction()    {}
 func (actPolicy) isAction()  {}
 func (actReply) isAction()   {}
 func (actArm) isAction()     {}
+func (actAdopt) isAction()   {}
 func (actUp) isAction()      {}
 func (actLog) isAction()     {}
 func (actDone) isAction()    {}

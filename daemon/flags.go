@@ -1,25 +1,38 @@
 package daemon
 
 import (
-	"errors"
 	"flag"
-	"fmt"
-	"math"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 )
 
 // Flags defines the command-line flags that every daemon of this toolkit has: each field of cfg that can be written as
 // text, by its name in kebab case (StartTimeout is -start-timeout 10s); lists are given by repeating the flag.
 //
-// What cfg holds when Flags is called are the defaults. An environment variable BROOD_ and the name in capitals
-// (BROOD_START_TIMEOUT) goes before the default, the command line before both. Call it before fs.Parse, in main, in
-// every process. An environment variable that cannot be read is told in the way of fs's ErrorHandling; with
-// flag.ContinueOnError it is printed and the default stays.
+// What cfg holds when Flags is called are the defaults. The configuration file that -config, BROOD_CONFIG or cfg.ConfigFile names
+// goes before them: lines of KEY VALUE, the key in snake case (start_timeout 10s), which can set the flags that the program itself
+// has defined on fs before, too. An environment variable BROOD_ and the name in capitals (BROOD_START_TIMEOUT) goes before the file,
+// the command line before all. A list is that of the first of them which has it. Call it before fs.Parse, in main, in every process.
+//
+// What is wrong with the file or with an environment variable is told in the way of fs's ErrorHandling. With flag.ContinueOnError it
+// is printed and what was there before stays; if it is the file, Run returns the error. Keys that nobody knows are told by Run, because
+// a flag of that name might have been defined after the call. With -check-config and -show-config, which Flags defines as well,
+// Run does nothing but to print whether the configuration is in order, or what it is.
+//
+// A reload reads the file anew. In the children of a generation it is what it was when the generation began.
 func (cfg *Config) Flags(fs *flag.FlagSet) {
-	s := &settings{fs: fs}
+	s := &settings{fs: fs, pristine: *cfg}
+	s.pristine.settings = nil
+	s.define(cfg)
+	fs.BoolVar(&s.check, checkFlag, false, "say whether the configuration is in order, and exit")
+	fs.BoolVar(&s.show, showFlag, false, "print every setting, as a configuration file, with where it comes from, and exit")
+	cfg.settings = s
+	s.read(cfg)
+	s.readEnvironment()
+}
+
+// define defines the flags of a Config.
+func (s *settings) define(cfg *Config) {
+	s.text(&cfg.ConfigFile, configFlag, "configuration `file`: lines of a key of this table, in snake case, and its value")
 	s.text(&cfg.Name, "name", "`name` of the daemon, in its run directory and for the brood command")
 	s.list(&cfg.Listen, "listen", "`address` to listen on: host:port, :port, unix:/path or fd:NAME; more of them and options (name=, backlog=, mode=, owner=) behind commas; repeat for more")
 	s.text((*string)(&cfg.Serialize), "serialize", "how children take turns in accepting: exclusive (the default), none, flock, semaphore, pipe or reuseport")
@@ -78,144 +91,4 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 	s.timeOr(&cfg.StopTimeout, defaultStopTimeout, "stop-timeout", "`time` jobs may go on when the daemon stops")
 	s.timeOr(&cfg.KillGrace, defaultKillGrace, "kill-grace", "`time` a cancelled job may take before its child is killed")
 	s.timeOr(&cfg.LingerTimeout, defaultLingerTimeout, "linger-timeout", "`time` a draining child keeps idle HTTP connections")
-	s.environment()
-}
-
-// settings defines flags whose defaults are what the fields hold.
-type settings struct {
-	fs    *flag.FlagSet
-	names []string
-}
-
-func (s *settings) text(p *string, name, usage string) {
-	s.fs.StringVar(p, s.named(name), *p, usage)
-}
-
-func (s *settings) flag(p *bool, name, usage string) {
-	s.fs.BoolVar(p, s.named(name), *p, usage)
-}
-
-func (s *settings) number(p *int, name, usage string) {
-	s.fs.IntVar(p, s.named(name), *p, usage)
-}
-
-// numberOr is number for a setting that has a default other than 0.
-func (s *settings) numberOr(p *int, def int, name, usage string) {
-	s.number(p, name, fmt.Sprintf("%s; 0: %d", usage, def))
-}
-
-// timeOr is time for a setting that has a default other than 0.
-func (s *settings) timeOr(p *time.Duration, def time.Duration, name, usage string) {
-	s.time(p, name, fmt.Sprintf("%s; 0: %v", usage, def))
-}
-
-func (s *settings) time(p *time.Duration, name, usage string) {
-	s.fs.DurationVar(p, s.named(name), *p, usage)
-}
-
-func (s *settings) value(v flag.Value, name, usage string) {
-	s.fs.Var(v, s.named(name), usage)
-}
-
-func (s *settings) list(p *[]string, name, usage string) {
-	s.fs.Var(&list{values: p}, s.named(name), usage)
-}
-
-func (s *settings) named(name string) string {
-	s.names = append(s.names, name)
-	return name
-}
-
-// environment sets each flag from its environment variable, before the command line is read.
-func (s *settings) environment() {
-	for _, flagName := range s.names {
-		f := s.fs.Lookup(flagName)
-		name := "BROOD_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		v := os.Getenv(name)
-		if v == "" { // empty is how scripts and unit files say that it is not set
-			continue
-		}
-		if l, isList := f.Value.(*list); isList {
-			*l.values = strings.Fields(v)
-			continue
-		}
-		before := f.Value.String()
-		if err := f.Value.Set(v); err != nil {
-			f.Value.Set(before) // a number that cannot be read has become 0
-			err = fmt.Errorf("environment variable %s=%q: %w", name, v, err)
-			switch s.fs.ErrorHandling() {
-			case flag.PanicOnError:
-				panic(err)
-			case flag.ExitOnError:
-				fmt.Fprintln(s.fs.Output(), err)
-				os.Exit(2)
-			default:
-				fmt.Fprintln(s.fs.Output(), err)
-			}
-		}
-	}
-}
-
-// A list is a flag that can be repeated. The first value that is given replaces the default.
-type list struct {
-	values *[]string
-	given  bool
-}
-
-func (l *list) String() string {
-	if l.values == nil {
-		return ""
-	}
-	return strings.Join(*l.values, " ")
-}
-
-func (l *list) Set(v string) error {
-	if !l.given {
-		*l.values, l.given = nil, true
-	}
-	*l.values = append(*l.values, v)
-	return nil
-}
-
-// An octal is a number that people write in octal.
-type octal int
-
-func (o *octal) String() string {
-	switch {
-	case o == nil || *o == 0:
-		return fmt.Sprintf("%03o", defaultUmask)
-	case *o < 0:
-		return "-1"
-	}
-	return fmt.Sprintf("%03o", int(*o))
-}
-
-func (o *octal) Set(v string) error {
-	n, err := strconv.ParseInt(v, 8, 32)
-	if err != nil || n == 0 {
-		return errors.New("want an octal number, such as 027; for none at all start the daemon under umask 0 and say -1")
-	}
-	*o = octal(n)
-	return nil
-}
-
-// An amount is a number of bytes that people write with a K, M or G behind it.
-type amount int64
-
-func (a *amount) String() string {
-	if a == nil {
-		return "0"
-	}
-	return strconv.FormatInt(int64(*a), 10)
-}
-
-func (a *amount) Set(v string) error {
-	n, err := parseAmount(v)
-	if err == nil && n > math.MaxInt64 {
-		n = 0 // no limit
-	}
-	if err == nil {
-		*a = amount(n)
-	}
-	return err
 }

@@ -40,18 +40,21 @@ func flagsOf(cfg *Config) *flag.FlagSet {
 }
 
 // Every field that is text has a flag by its name, which sets it and shows its default; there are no others but those
-// of LogRotate.
+// of LogRotate and the two that ask about the configuration.
 func TestFlagsCoverConfig(t *testing.T) {
 	var cfg Config
 	fs := flagsOf(&cfg)
 	v := reflect.ValueOf(&cfg).Elem()
-	seen := map[string]bool{}
+	seen := map[string]bool{checkFlag: true, showFlag: true}
 	for i := range v.NumField() {
 		f, field := v.Field(i), v.Type().Field(i)
 		if !textual(f) {
 			continue
 		}
 		name := kebab(field.Name)
+		if field.Name == "ConfigFile" {
+			name = configFlag
+		}
 		seen[name] = true
 		given := map[reflect.Kind]string{reflect.Bool: "true", reflect.Int: "42", reflect.Int64: "42s"}[f.Kind()]
 		switch {
@@ -140,7 +143,7 @@ func TestFlagsEnvironment(t *testing.T) {
 	if err := fs.Parse(nil); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, cfg); diff != "" {
+	if diff := cmp.Diff(want, cfg, plain); diff != "" {
 		t.Errorf("want (-) against got (+):\n%s", diff)
 	}
 }

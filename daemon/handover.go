@@ -27,6 +27,8 @@ type handover struct {
 	Cause     string         `json:"cause"`
 	LogLevel  string         `json:"log_level,omitempty"` // that an operator has set
 
+	Config *configText `json:"config,omitempty"` // the configuration file with which the next program has passed its trial
+
 	Name     string `json:"name"`
 	RunDir   string `json:"run_dir"`
 	PIDFile  string `json:"pid_file"`
@@ -97,6 +99,7 @@ type handedChild struct {
 	Life    int      `json:"life"`
 	Control int      `json:"control"`
 	Proto   uint64   `json:"proto"`
+	Under   under    `json:"under,omitzero"`
 	Leaf    string   `json:"leaf,omitempty"` // its cgroup
 	Unsent  [][]byte `json:"unsent,omitempty"`
 	Ready   bool     `json:"ready,omitempty"`

@@ -109,10 +109,10 @@ func (p *Parent) bearInside(j spawnJob) (_ *process, err error) {
 	c := makeChild(p.inside.ctx, cfg, inherit.Claim{
 		Role: inherit.Child, Slot: j.slot, Generation: j.generation, Listeners: len(p.listeners), Kind: uint64(j.kind),
 	})
-	c.inside, c.papers, c.bell, c.control, c.access = true, p.papers(), p.bell, theirs, &accessPipe{f: write}
+	c.inside, c.papers, c.bell, c.control, c.access = true, p.papers(p.now()), p.bell, theirs, &accessPipe{f: write}
 	c.tellsJobs = p.recordsWanted() >= recordVersion
 	proc := &process{
-		who: j.who, pid: os.Getpid(), generation: j.generation, proto: inherit.Spoken.Newest, control: ours, words: &words{},
+		who: j.who, pid: os.Getpid(), generation: j.generation, proto: inherit.Spoken.Newest, under: p.now().under(), control: ours, words: &words{},
 		said: make(chan struct{}), inside: c,
 	}
 	if proc.controlRaw, err = ours.SyscallConn(); err != nil {

@@ -50,7 +50,7 @@ func (p *Parent) Listen(network, addr string) (net.Addr, error) {
 func (p *Parent) ListenOn(entry string) ([]net.Addr, error) {
 	s, err := parseListen(entry)
 	if err == nil {
-		err = s.absolute()
+		err = s.absolute(new(Config))
 	}
 	if err != nil {
 		return nil, err

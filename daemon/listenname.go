@@ -92,7 +92,7 @@ func (cfg *Config) completeListen() error {
 	}
 	cfg.Listen = nil
 	for _, s := range specs {
-		if err := s.absolute(); err != nil {
+		if err := s.absolute(cfg); err != nil {
 			return err
 		}
 		if cfg.Daemonize && slices.ContainsFunc(s.Addresses, func(a address) bool { return a.Network == "fd" }) {
@@ -104,12 +104,12 @@ func (cfg *Config) completeListen() error {
 }
 
 // absolute makes the paths of an entry absolute.
-func (s *listenSpec) absolute() error {
+func (s *listenSpec) absolute(cfg *Config) error {
 	for i, a := range s.Addresses {
 		if a.Network != "unix" {
 			continue
 		}
-		err := absolute(&a.Text)
+		err := cfg.absolute(&a.Text)
 		if s.Addresses[i] = a; err == nil {
 			err = a.check()
 		}
@@ -117,7 +117,7 @@ func (s *listenSpec) absolute() error {
 			return fmt.Errorf("listen %q: %s: %w", s, a, err)
 		}
 	}
-	return absolute(&s.Cert, &s.Key)
+	return cfg.absolute(&s.Cert, &s.Key)
 }
 
 // parseListens reads Config.Listen.

@@ -32,6 +32,7 @@ type loop struct {
 	knocker    *knocker
 	succession succession
 	operators  *net.UnixListener
+	idle       *time.Ticker // for the hook IdleLoop; nil: there is none
 	err        error
 	over       bool
 }
@@ -40,17 +41,7 @@ func newLoop(p *Parent, launcher *readyPipe) *loop {
 	slots := p.board.Slots()
 	return &loop{
 		Parent: p, launcher: launcher,
-		pool: newPool(limits{
-			mode: p.cfg.Pool, prefork: p.cfg.Prefork, maxChildren: p.cfg.MaxChildren,
-			minSpare: p.cfg.MinSpare, maxSpare: p.cfg.MaxSpare,
-			idleTimeout: p.cfg.IdleTimeout, minChildAge: p.cfg.MinChildAge, maxAge: p.cfg.MaxAge, queues: p.places(), slots: slots, parallel: parallelStarts(),
-			startTimeout: p.cfg.StartTimeout, drainTimeout: p.cfg.DrainTimeout,
-			stopTimeout: p.cfg.StopTimeout, killGrace: p.cfg.KillGrace,
-			hungAfter: max(p.cfg.HungAfter, 0), soak: max(p.cfg.Soak, 0),
-			minReloadInterval: p.cfg.MinReloadInterval, upgradeAfterReload: p.cfg.UpgradeAfterReload,
-			maxDrainingGenerations: p.cfg.MaxDrainingGenerations, maxDrainingChildren: p.cfg.MaxDrainingChildren,
-			dequeueMax: p.cfg.Dequeue.Max, dequeueEvery: p.cfg.Dequeue.Every,
-		}),
+		pool:      newPool(limitsOf(&p.cfg, p.places(), slots)),
 		processes: map[int]*process{}, programs: map[uint64]*program{},
 		spawner:    &spawner{p: p, jobs: make(chan spawnJob, slots+1)},
 		hooks:      newHooks(p),
@@ -194,7 +185,7 @@ func (l *loop) prepare(ev event) event {
 	case evLogLevel:
 		l.setLogLevel(ev)
 	case evTried:
-		l.succession.program = ev.program
+		l.succession.program, l.succession.config = ev.program, ev.config
 	case evFrozen:
 		l.succession.frozen, l.succession.since = true, time.Now()
 		if !l.pool.holding() { // it has been given up meanwhile
@@ -209,4 +200,19 @@ func (l *loop) process(w who) *process {
 		return proc
 	}
 	return nil
+}
+
+// limitsOf is what the pool is to know of a configuration, with so many queues of listeners and slots of the scoreboard.
+func limitsOf(cfg *Config, queues, slots int) limits {
+	return limits{
+		mode: cfg.Pool, prefork: cfg.Prefork, maxChildren: cfg.MaxChildren,
+		minSpare: cfg.MinSpare, maxSpare: cfg.MaxSpare,
+		idleTimeout: cfg.IdleTimeout, minChildAge: cfg.MinChildAge, maxAge: cfg.MaxAge, queues: queues, slots: slots, parallel: parallelStarts(),
+		startTimeout: cfg.StartTimeout, drainTimeout: cfg.DrainTimeout,
+		stopTimeout: cfg.StopTimeout, killGrace: cfg.KillGrace,
+		hungAfter: max(cfg.HungAfter, 0), soak: max(cfg.Soak, 0),
+		minReloadInterval: cfg.MinReloadInterval, upgradeAfterReload: cfg.UpgradeAfterReload,
+		maxDrainingGenerations: cfg.MaxDrainingGenerations, maxDrainingChildren: cfg.MaxDrainingChildren,
+		dequeueMax: cfg.Dequeue.Max, dequeueEvery: cfg.Dequeue.Every,
+	}
 }

@@ -214,5 +214,8 @@ func (l *loop) complete(o *operator, r control.Reply) control.Reply {
 	if r.OK && o.req.Verb == control.VerbLogLevel {
 		r.Text = l.level.word()
 	}
+	if r.OK && o.req.Verb == control.VerbReload && !o.req.Begin {
+		r.Text = l.now().refused
+	}
 	return r
 }

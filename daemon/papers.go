@@ -14,6 +14,7 @@ import (
 // was when the generation began: a child that is started hours later, in the place of one that has died, must be like its
 // siblings, whatever has become of the files by then. They travel as JSON in a memory file that nobody can change.
 type papers struct {
+	Config *configText `json:"config,omitempty"` // the configuration file; nil: there is none
 	Listen []listening `json:"listen"` // in the order of the descriptors
 }
 
@@ -26,24 +27,26 @@ type listening struct {
 // allSeals are of a memory file that stays as it is.
 const allSeals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 
-// papers are those of a generation that begins now.
-func (p *Parent) papers() papers {
-	var known papers
+// papers are those of a generation that begins now, under these terms.
+func (p *Parent) papers(t *terms) papers {
+	known := papers{Config: t.file}
 	for _, l := range p.listeners {
 		known.Listen = append(known.Listen, listening{l.spec.nameOf(l.asked), l.spec})
 	}
 	return known
 }
 
-// renewPapers brings what the parent before this one has given to a generation to what is so now. It closes the old ones.
-func (p *Parent) renewPapers(fd int) (int, error) {
+// renewPapers brings what the parent before this one has given to a generation to what is so now. It closes the old ones, and returns
+// what the new ones say.
+func (p *Parent) renewPapers(fd int) (int, papers, error) {
 	known, err := readPapers(fd)
 	if err != nil {
-		return -1, err
+		return -1, known, err
 	}
 	unix.Close(fd)
-	known.Listen = p.papers().Listen
-	return known.seal()
+	known.Listen = p.papers(p.now()).Listen
+	fd, err = known.seal()
+	return fd, known, err
 }
 
 // seal writes papers into a memory file and returns its descriptor.

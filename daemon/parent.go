@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/brooddaemon/brood/internal/inherit"
 	"github.com/brooddaemon/brood/internal/logs"
@@ -21,7 +22,8 @@ const maxListeners = 256
 
 // A Parent is the daemon's parent process as its hooks see it.
 type Parent struct {
-	cfg       Config
+	cfg       Config // as it has begun: see terms
+	terms     atomic.Pointer[terms]
 	asked     bool      // somebody has asked for cfg.MaxChildren
 	environ   []string  // for the children
 	inherited []string  // the environment that this process was started with, less the marks

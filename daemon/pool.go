@@ -18,7 +18,7 @@ const (
 	phaseKilling  = scoreboard.PhaseKilling
 )
 
-// limits is what the pool is told once.
+// limits is what the pool is told when it begins, and again when that has changed.
 type limits struct {
 	mode         Pool
 	prefork      int
@@ -97,7 +97,7 @@ type pool struct {
 
 func newPool(l limits) *pool {
 	p := &pool{limits: l, members: map[int]*member{}, prints: map[uint64]string{}, retreats: map[uint64]string{}, booting: true, floor: l.firstFloor()}
-	p.deaths = ration{most: float64(max(deathsAtOnce, 2*l.maxChildren)), rate: deathRate, least: -deathRate * backoffMax.Seconds()}
+	p.deaths = ration{most: l.mostDeaths(), rate: deathRate, least: -deathRate * backoffMax.Seconds()}
 	p.failed = ration{most: failuresAtOnce, rate: failureRate, least: -failureRate * backoffMax.Seconds()}
 	p.lines = ration{most: linesAtOnce, rate: lineRate}
 	if l.mode == OnDemand {
@@ -170,6 +170,8 @@ func (p *pool) step(now time.Time, ev event) []action {
 		p.forgive(ev.d)
 	case evScale:
 		p.scale(ev)
+	case evLimits:
+		p.adopt(ev.limits)
 	case evDrain:
 		p.askDrain(ev)
 	case evSettled:

@@ -26,6 +26,7 @@ type process struct {
 	generation uint64
 	suspect    bool   // the ones before it in its place have failed
 	proto      uint64 // the agreement that it was started under
+	under      under
 	pidfd      *os.File
 	control    *os.File
 	controlRaw syscall.RawConn
@@ -38,6 +39,14 @@ type process struct {
 	status     syscall.WaitStatus // of a child that has been reaped
 	inside     *Child             // runs in this very process: see Config.NoFork
 }
+
+// under is what the parent has to know of the terms of a child, beyond the life of its generation.
+type under struct {
+	Concurrency int       `json:"concurrency,omitempty"`
+	HalfClose   HalfClose `json:"half_close,omitempty"`
+}
+
+func (t *terms) under() under { return under{t.cfg.Concurrency, t.cfg.HalfClose} }
 
 // attend starts to listen to a child that the loop has been told of.
 func (proc *process) attend(p *Parent) {

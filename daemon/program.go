@@ -24,6 +24,7 @@ type program struct {
 	left   bool           // no more will be
 	speaks inherit.Speaks // what it has said on trial, or, of the first one, what this program speaks
 	papers int            // descriptor of what its children are to know; -1: none
+	terms  *terms         // under which they are started
 }
 
 // pinEvery is how often a program that is not whole yet is looked at.
@@ -32,15 +33,15 @@ const pinEvery = 50 * time.Millisecond
 // errWriting is what keeps a program from being pinned while somebody writes it.
 var errWriting = errors.New("it is still being written")
 
-// pinProgram pins the program that now lies at the daemon's path, once it is whole: one that somebody has open for writing,
+// pinProgram pins the program that now lies at the daemon's path, under these terms, once it is whole: one that somebody has open for writing,
 // or that is replaced at this moment, is waited for, up to StartTimeout and as long as the daemon lives. As root one that
 // others could have changed is refused; at the start, where it runs already, the log is told.
-func (p *Parent) pinProgram(start bool) (*program, error) {
-	limit := time.NewTimer(p.cfg.StartTimeout)
+func (p *Parent) pinProgram(t *terms, start bool) (*program, error) {
+	limit := time.NewTimer(t.cfg.StartTimeout)
 	defer limit.Stop()
 	waited, warned := false, false
 	trust := func(fd int) error {
-		err := p.trust(fd)
+		err := p.trust(t, fd)
 		if !start || err == nil || errors.Is(err, reload.ErrMoving) {
 			return err
 		}
@@ -62,7 +63,7 @@ func (p *Parent) pinProgram(start bool) (*program, error) {
 		select {
 		case <-time.After(pinEvery):
 		case <-limit.C:
-			return nil, fmt.Errorf("%w, for more than %v", err, p.cfg.StartTimeout)
+			return nil, fmt.Errorf("%w, for more than %v", err, t.cfg.StartTimeout)
 		case <-p.done:
 			return nil, err
 		}
@@ -70,11 +71,11 @@ func (p *Parent) pinProgram(start bool) (*program, error) {
 }
 
 // trust fails if this is root and others could have changed the program that has been opened.
-func (p *Parent) trust(fd int) error {
+func (p *Parent) trust(t *terms, fd int) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	if err := reload.Trusted(p.program, fd, p.owners...); err != nil {
+	if err := reload.Trusted(p.program, fd, t.owners...); err != nil {
 		return fmt.Errorf("root executes only what root, or -trusted-owner, alone can change: %w", err)
 	}
 	return nil

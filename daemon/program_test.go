@@ -75,7 +75,7 @@ func TestPinProgramWaits(t *testing.T) {
 	p := &Parent{program: path, log: slog.New(slog.NewTextHandler(&log, nil)), done: make(chan struct{})}
 	p.cfg.StartTimeout = 3 * pinEvery
 	begun := time.Now()
-	_, err = p.pinProgram(true)
+	_, err = p.pinProgram(p.now(), true)
 	if after := time.Since(begun); !errors.Is(err, errWriting) || !strings.Contains(err.Error(), "for more than 150ms") || after < p.cfg.StartTimeout {
 		t.Errorf("after %v: %v", after, err)
 	}
@@ -86,7 +86,7 @@ func TestPinProgramWaits(t *testing.T) {
 	p.cfg.StartTimeout = time.Hour
 	pinned := make(chan *program)
 	go func() {
-		prog, err := p.pinProgram(true)
+		prog, err := p.pinProgram(p.now(), true)
 		if err != nil {
 			t.Error(err)
 		}
@@ -113,7 +113,7 @@ func TestPinProgramWaits(t *testing.T) {
 	}
 	defer w.Close()
 	close(p.done)
-	if _, err := p.pinProgram(true); !errors.Is(err, errWriting) {
+	if _, err := p.pinProgram(p.now(), true); !errors.Is(err, errWriting) {
 		t.Errorf("at the end: %v", err)
 	}
 }

@@ -93,17 +93,20 @@ func (l *loop) resume() error {
 	l.pool.load(h.Pool, watchmaker{time.Now(), monotonic()})
 	l.shown = scoreboard.Status{} // so that it is written
 	for _, p := range h.Programs {
-		papers, err := l.renewPapers(p.Papers)
+		papers, known, err := l.renewPapers(p.Papers)
 		if err != nil {
 			return err
 		}
-		l.programs[p.Generation] = &program{fd: p.FD, print: p.Print, speaks: p.Speaks, papers: papers}
+		l.programs[p.Generation] = &program{fd: p.FD, print: p.Print, speaks: p.Speaks, papers: papers, terms: l.termsFor(known)}
 	}
 	waits := map[int]*process{} // by process id, for those who are not ready
 	for _, c := range h.Children {
 		proc, err := resumeProcess(c)
 		if err != nil {
 			return fmt.Errorf("child %d: %w", c.PID, err)
+		}
+		if proc.under == (under{}) { // of a parent that did not tell
+			proc.under = l.now().under()
 		}
 		l.processes[c.Slot], waits[c.PID] = proc, proc
 	}
@@ -144,7 +147,7 @@ func (l *loop) resume() error {
 
 func resumeProcess(c handedChild) (*process, error) {
 	proc := &process{
-		who: who{c.Slot, c.Life}, pid: c.PID, generation: c.Generation, suspect: c.Suspect, proto: c.Proto,
+		who: who{c.Slot, c.Life}, pid: c.PID, generation: c.Generation, suspect: c.Suspect, proto: c.Proto, under: c.Under,
 		control: os.NewFile(uintptr(c.Control), "control"), said: make(chan struct{}),
 		words: &words{failed: c.Failed, tail: c.Tail, enough: c.Ready}, unsent: c.Unsent,
 	}

@@ -253,6 +253,7 @@ func (p *pool) rollOver(err error) {
 	case err == nil:
 		p.bad, p.drained = "", false
 		p.log(slog.LevelInfo, nil, "reload done", "generation", r.generation)
+		p.do(actAdopt{r.generation})
 		if p.upgradeAfterReload {
 			p.askUpgrade(evUpgrade{cause: "after reload: " + r.cause})
 		}

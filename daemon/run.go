@@ -26,8 +26,19 @@ func Run(ctx context.Context, cfg Config) error {
 	if claim.Role == inherit.Trial {
 		runTrial(cfg, claim) // exits
 	}
+	if err := cfg.begin(); err != nil {
+		if claim.Role == inherit.Launcher {
+			cfg.settings.end(err)
+		}
+		return launched(claim, err)
+	}
+	if claim.Role == inherit.Launcher {
+		if done, err := cfg.settings.answers(cfg); done {
+			return err
+		}
+	}
 	asked := cfg.MaxChildren != 0
-	if err := cfg.complete(); err != nil {
+	if err := cfg.settings.blamed(cfg.complete()); err != nil {
 		return launched(claim, err)
 	}
 	if err := cfg.allowed(); err != nil {

@@ -60,7 +60,7 @@ func (cfg *Config) completeSerialize() error {
 	if cfg.LockFile == "" {
 		cfg.LockFile = filepath.Join(cfg.RunDir, lockName)
 	}
-	if err := absolute(&cfg.LockFile); err != nil {
+	if err := cfg.absolute(&cfg.LockFile); err != nil {
 		return err
 	}
 	if slices.Contains([]string{cfg.PIDFile, filepath.Join(cfg.RunDir, control.PIDName)}, cfg.LockFile) {

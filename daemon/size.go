@@ -165,9 +165,44 @@ func (p *pool) answered(ev evAnswered) {
 	if m.phase != scoreboard.PhaseServing {
 		return
 	}
-	p.target = max(p.target-1, p.floor)
+	if p.count(0, scoreboard.PhaseStarting, scoreboard.PhaseServing) <= p.target { // else it is one too many
+		p.target = max(p.target-1, p.floor)
+	}
 	m.end = "not needed"
 	p.setPhase(m, scoreboard.PhaseDraining, p.now.Add(p.drainTimeout))
+}
+
+// adopt takes other limits. A floor that somebody has moved stays where it is, as far as it can be; deadlines that run stay as they are,
+// but the age at which a child is replaced counts from its begin.
+func (p *pool) adopt(l limits) {
+	was, moved := p.limits, p.floor != p.firstFloor()
+	l.mode, l.slots, l.parallel = was.mode, was.slots, was.parallel // nobody can change these
+	if l.mode == OnDemand {
+		l.minSpare = 0
+	}
+	p.limits = l
+	p.deaths.most = l.mostDeaths()
+	if !moved {
+		p.floor = p.firstFloor()
+	}
+	p.floor = min(max(p.floor, p.leastFloor()), p.maxChildren)
+	target := p.target
+	p.target = min(max(target, p.floor), p.maxChildren)
+	if p.mode == Static {
+		p.target = p.floor
+	}
+	p.vacant = append(p.vacant, slices.Repeat([]string{"settings changed"}, max(0, p.target-target))...)
+	if l.maxAge != was.maxAge {
+		for _, m := range p.servers(0, scoreboard.PhaseServing) {
+			m.expires = never
+			if l.maxAge > 0 {
+				m.expires = m.readyAt.Add(less(l.maxAge))
+			}
+		}
+	}
+	if l.dequeueMax > was.dequeueMax || l.dequeueEvery != was.dequeueEvery {
+		p.dequeue.next = p.now
+	}
 }
 
 // firstFloor is the number of children that a pool does not go below if nobody says otherwise.
@@ -177,6 +212,9 @@ func (l *limits) firstFloor() int {
 	}
 	return l.prefork
 }
+
+// mostDeaths is how many children may die by themselves and be replaced without delay.
+func (l *limits) mostDeaths() float64 { return float64(max(deathsAtOnce, 2*l.maxChildren)) }
 
 // leastFloor is how far down somebody may move it.
 func (l *limits) leastFloor() int { return min(1, l.firstFloor()) }
@@ -226,7 +264,7 @@ func (p *pool) scale(ev evScale) {
 }
 
 // trim does what follows from the number of children that there are now: it listens for a knock if there are none to
-// answer it, asks surplus children of a static pool to leave, and answers those who wait for a scale.
+// answer it, asks surplus children to leave, of a static pool or more than there may be, and answers those who wait for a scale.
 func (p *pool) trim() {
 	if p.mode == OnDemand && !p.armed && !p.booting && p.stopping == stopNot && !p.resting() && p.spare() == 0 &&
 		p.target < p.maxChildren && p.retryAt() == never {
@@ -234,7 +272,11 @@ func (p *pool) trim() {
 		p.do(actArm{})
 	}
 	have := p.count(p.generation, scoreboard.PhaseStarting, scoreboard.PhaseServing)
-	if p.mode == Static && p.roll == nil && p.stopping == stopNot && have > p.target {
+	most := p.maxChildren // there are more if it was lowered
+	if p.mode == Static {
+		most = p.target
+	}
+	if p.roll == nil && p.stopping == stopNot && have > most {
 		p.shrinkAt = p.now.Add(shrinkEvery)
 		asked := 0
 		for _, m := range p.servers(p.generation, scoreboard.PhaseServing) {
@@ -242,7 +284,7 @@ func (p *pool) trim() {
 				asked++
 			}
 		}
-		for ; have-asked > p.target; asked++ {
+		for ; have-asked > most; asked++ {
 			m := p.longestIdle(0, 0)
 			if m == nil {
 				break

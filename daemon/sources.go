@@ -56,7 +56,8 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 	go l.reapStrangers()
 	go l.hooks.run()
 	if l.cfg.IdleLoop != nil {
-		go l.idleLoop()
+		l.idle = time.NewTicker(l.cfg.IdleEvery)
+		go l.idleLoop(l.idle)
 	}
 	go l.watch.run()
 	cancelled := context.AfterFunc(ctx, func() {
@@ -124,8 +125,7 @@ func hasTerminal() bool {
 }
 
 // idleLoop calls the hook of that name every so often, unless the last call still runs.
-func (l *loop) idleLoop() {
-	t := time.NewTicker(l.cfg.IdleEvery)
+func (l *loop) idleLoop(t *time.Ticker) {
 	defer t.Stop()
 	running := make(chan struct{}, 1)
 	for {

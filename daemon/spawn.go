@@ -167,7 +167,7 @@ func (s *spawner) start(j spawnJob) (_ *process, err error) {
 	}
 	err = os.NewSyscallError("fcntl", unix.SetNonblock(pidfd, true))
 	proc := &process{
-		who: j.who, pid: pid, generation: j.generation, suspect: j.suspect, proto: j.program.speaks.With(inherit.Spoken),
+		who: j.who, pid: pid, generation: j.generation, suspect: j.suspect, proto: j.program.speaks.With(inherit.Spoken), under: j.program.terms.under(),
 		pidfd: os.NewFile(uintptr(pidfd), "pidfd"), control: ctl, words: &words{},
 		said: make(chan struct{}), leaf: leaf,
 	}
@@ -176,7 +176,7 @@ func (s *spawner) start(j spawnJob) (_ *process, err error) {
 	}
 	if err == nil {
 		// Of no consequence if it fails: the child does it again.
-		limit(pid, s.p.rlimits)
+		limit(pid, j.program.terms.rlimits)
 		m := control.Message{Kind: control.Begin, Serial: s.p.recordsWanted(), How: mode, Inode: number}
 		if leaf != nil {
 			m.Text = leaf.Path()

@@ -26,7 +26,8 @@ import (
 // children send stays in their pipes and sockets, for the new program. What is left is dealt with as ever, until hooks,
 // undertaker and spawner have nothing to do.
 type succession struct {
-	program *program // that has passed its trial
+	program *program    // that has passed its trial
+	config  *configText // with which it has; nil: without any
 	cause   string
 	frozen  bool // the gate is closed
 	since   time.Time
@@ -57,14 +58,16 @@ func (l *loop) tryUpgrade(cause string) {
 		defer state.Close()
 		runtime.LockOSThread() // see startTrial
 		defer runtime.UnlockOSThread()
-		prog, err := l.pinProgram(false)
+		var config *configText
+		prog, err := l.pinProgram(l.now(), false)
 		if err == nil {
-			if err = l.examine(prog, func() (*trial, error) { return l.startTrial(prog, state) }); err != nil {
+			prog.terms = l.now()
+			if config, err = l.examine(prog, func() (*trial, error) { return l.startTrial(prog, state) }); err != nil {
 				prog.close()
 				prog = nil
 			}
 		}
-		l.post(evTried{err, prog})
+		l.post(evTried{err, prog, config})
 	}()
 }
 
@@ -221,7 +224,7 @@ func fdOf(c syscall.Conn) int {
 // handover says all that the next program has to know. What the outputs hold is right only while the gate is closed.
 func (l *loop) handover() *handover {
 	h := &handover{
-		Agreement: inherit.Spoken, At: monotonic(), Cause: l.succession.cause, LogLevel: l.level.moved,
+		Agreement: inherit.Spoken, At: monotonic(), Cause: l.succession.cause, LogLevel: l.level.moved, Config: l.succession.config,
 		Name: l.cfg.Name, RunDir: l.cfg.RunDir, PIDFile: l.cfg.PIDFile, Program: l.program, StartDir: l.startDir,
 		Slots: l.board.Slots(), Layout: scoreboard.Version, Service: handedService{l.service.Socket, l.service.watchdog},
 		Board: l.board.FD(), Events: l.ring.last(), Bell: l.bell, Operators: fdOf(l.operators), Turns: l.handTurns(),
@@ -241,7 +244,7 @@ func (l *loop) handover() *handover {
 	for _, proc := range l.processes {
 		c := handedChild{
 			origin: origin{proc.slot, proc.pid, proc.generation, proc.suspect}, Life: proc.life, Control: fdOf(proc.control),
-			Proto: proc.proto, Unsent: proc.unsent,
+			Proto: proc.proto, Under: proc.under, Unsent: proc.unsent,
 		}
 		if proc.leaf != nil {
 			c.Leaf = proc.leaf.Path()

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brooddaemon/brood/internal/conffile"
 	"github.com/brooddaemon/brood/internal/inherit"
 	"github.com/brooddaemon/brood/internal/logs"
 )
@@ -19,19 +20,27 @@ import (
 // An answer is what a program says of itself on trial.
 type answer struct {
 	Speaks inherit.Speaks `json:"speaks"`
-	Error  string         `json:"error,omitempty"` // why it would not come up
+	Error  string         `json:"error,omitempty"`  // why it would not come up
+	Config *configText    `json:"config,omitempty"` // of a successor: the configuration file that it has read
 }
 
-// maxAnswer is how much of an answer is read.
-const maxAnswer = 64 << 10
+// maxAnswer is how much of an answer is read: more than an error and a configuration file can be, written as JSON.
+const maxAnswer = 64<<10 + 6*conffile.MaxSize
 
 // runTrial is the life of a program on trial: it has come as far as Run, says whether it could go on, and goes.
 func runTrial(cfg Config, claim inherit.Claim) {
 	a := answer{Speaks: inherit.Spoken}
 	p := &Parent{asked: cfg.MaxChildren != 0}
-	err := cfg.complete()
+	err := cfg.begin()
+	if err == nil {
+		err = cfg.settings.blamed(cfg.complete())
+	}
 	if err == nil && claim.State != 0 {
 		err = cfg.allowed()
+	}
+	if err == nil && claim.State != 0 && cfg.settings != nil && cfg.settings.file != nil {
+		a.Config = cfg.settings.file
+		err = cfg.settings.trusted()
 	}
 	if err == nil && claim.State != 0 {
 		if p.handed, err = readHandover(claim.State); err == nil {
@@ -83,15 +92,16 @@ func (p *Parent) startTrial(prog *program, state *os.File) (_ *trial, err error)
 	}
 	claim := inherit.Claim{Role: inherit.Trial}
 	files := []uintptr{uintptr(p.null), theirs[1].Fd(), theirs[1].Fd(), inherit.AnswerFD: theirs[0].Fd()}
-	env, dir := p.environ, p.startDir
+	env, dir := p.inherited, p.startDir
 	pidfd := -1
 	// One that hangs ends with this parent: with this thread, to which the caller is locked.
 	attr := &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd, Pdeathsig: unix.SIGKILL}
 	switch {
 	case state != nil:
-		claim.State, env = inherit.StateFD, p.inherited
+		claim.State = inherit.StateFD
 		files = append(files, state.Fd())
 	default:
+		env = prog.terms.environ
 		attr.Credential = p.identity.credential()
 		if p.identity != nil {
 			dir = "" // this thread's
@@ -158,29 +168,30 @@ func (t *trial) verdict(within time.Duration) (answer, error) {
 	return answer{}, errors.New(how)
 }
 
-// examine puts a program on trial, and reports whether it is fit to be executed by this parent.
-func (p *Parent) examine(prog *program, start func() (*trial, error)) error {
+// examine puts a program on trial, and reports whether it is fit to be executed by this parent. It returns the configuration file that
+// the program has read; nil: it has been given one, or there is none.
+func (p *Parent) examine(prog *program, start func() (*trial, error)) (*configText, error) {
 	t, err := start()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	a, err := t.verdict(p.cfg.StartTimeout)
+	a, err := t.verdict(prog.terms.cfg.StartTimeout)
 	switch {
 	case err != nil:
-		return fmt.Errorf("program failed its trial: %w", err)
+		return nil, fmt.Errorf("program failed its trial: %w", err)
 	case a.Error != "":
-		return fmt.Errorf("program failed its trial: %s", a.Error)
+		return nil, fmt.Errorf("program failed its trial: %s", a.Error)
 	case a.Speaks.With(inherit.Spoken) == 0:
-		return fmt.Errorf("program failed its trial: it speaks agreement %d to %d, and this parent %d to %d: stop and start the daemon",
+		return nil, fmt.Errorf("program failed its trial: it speaks agreement %d to %d, and this parent %d to %d: stop and start the daemon",
 			a.Speaks.Oldest, a.Speaks.Newest, inherit.Spoken.Oldest, inherit.Spoken.Newest)
 	}
 	prog.speaks = a.Speaks
-	return nil
+	return a.Config, nil
 }
 
 // tryChild puts a program on trial as a child would be started.
 func (s *spawner) tryChild(prog *program) error {
-	return s.p.examine(prog, func() (*trial, error) {
+	_, err := s.p.examine(prog, func() (*trial, error) {
 		type started struct {
 			t   *trial
 			err error
@@ -205,4 +216,5 @@ func (s *spawner) tryChild(prog *program) error {
 			return nil, errors.New("the daemon has stopped")
 		}
 	})
+	return err
 }

@@ -193,7 +193,7 @@ func (w *watch) known() []handedConnection {
 func (w *watch) looks() bool { return len(w.ports)+len(w.paths) > 0 }
 
 // wanted reports whether there is anything to look for: connections, or jobs whose time is over.
-func (w *watch) wanted() bool { return w.looks() || w.p.cfg.JobTimeout > 0 }
+func (w *watch) wanted() bool { return w.looks() || w.p.now().cfg.JobTimeout > 0 }
 
 func (w *watch) sweep(processes map[int]*process) {
 	pids := make([]int, 0, len(processes))

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/brooddaemon/brood/cmd/brood/internal/view"
 	"github.com/brooddaemon/brood/internal/control"
 )
 
@@ -107,12 +108,16 @@ func newRenewal(verb string, cmd *cobra.Command) *cobra.Command {
 	timeout := timeoutFlag(cmd, time.Minute)
 	wait := cmd.Flags().Bool("wait", true, "wait for the outcome; --wait=false: until it has begun")
 	cmd.RunE = onDaemon(func(t target, cmd *cobra.Command, args []string) error {
-		if _, err := t.call(control.Request{Verb: verb, Begin: !*wait}, time.Now().Add(*timeout), cmd.ErrOrStderr()); err != nil {
+		reply, err := t.call(control.Request{Verb: verb, Begin: !*wait}, time.Now().Add(*timeout), cmd.ErrOrStderr())
+		if err != nil {
 			return err
 		}
 		outcome := cmd.Name() + " begun"
 		if *wait {
 			outcome = strings.TrimSuffix(cmd.Name(), "e") + "ed"
+		}
+		if reply.Text != "" {
+			outcome += ", but not all of the configuration: " + view.Safe(reply.Text)
 		}
 		fmt.Fprintln(cmd.OutOrStdout(), outcome)
 		return nil
