@@ -47,7 +47,7 @@ func (s *settings) print(to io.Writer, cfg *Config) error {
 	of := settingsOf(cfg)
 	for i, x := range of.fields {
 		f, origin := of.fs.Lookup(x.name), s.origin(i)
-		values := []string{f.Value.String()}
+		values, places := []string{f.Value.String()}, s.places(x.name)
 		if l, isList := f.Value.(*list); isList && len(*l.values) > 0 {
 			values = *l.values
 		}
@@ -55,8 +55,12 @@ func (s *settings) print(to io.Writer, cfg *Config) error {
 			fmt.Fprintf(w, "# %s\t%s\t# %s\n", x.name, conffile.Quote(values[0]), origin)
 			continue
 		}
-		for _, v := range values {
-			line(x.name, v, origin)
+		for n, v := range values {
+			at := origin
+			if len(places) == len(values) && origin == places[0] { // each has its own line
+				at = places[n]
+			}
+			line(x.name, v, at)
 		}
 	}
 	s.printOwn(line)
@@ -83,6 +87,16 @@ func (s *settings) printOwn(line func(name, value, origin string)) {
 
 func (s *settings) place(e conffile.Entry) string { return fmt.Sprintf("%s:%d", s.file.Path, e.Line) }
 
+// places are the lines of the file that set a flag.
+func (s *settings) places(name string) (all []string) {
+	for _, e := range s.entries {
+		if f := s.lookUp(e.Key); f != nil && f.Name == name {
+			all = append(all, s.place(e))
+		}
+	}
+	return all
+}
+
 // origin says where the value of a setting comes from.
 func (s *settings) origin(i int) string {
 	name := s.fields[i].name
@@ -94,10 +108,8 @@ func (s *settings) origin(i int) string {
 	case s.env[name] != "":
 		return "environment " + variable(name)
 	}
-	for _, e := range s.entries {
-		if f := s.lookUp(e.Key); f != nil && f.Name == name {
-			return s.place(e)
-		}
+	if places := s.places(name); len(places) > 0 {
+		return places[0]
 	}
 	if !same(fieldsOf(&s.pristine)[i].at, fieldsOf(new(Config))[i].at) {
 		return "code"
