@@ -19,6 +19,8 @@ var effects = map[string]effect{
 	"pid-file":  restarts,
 	"daemonize": restarts,
 	"no-fork":   restarts,
+	"serialize": restarts,
+	"lock-file": restarts,
 
 	"require-root":            upgrades,
 	"listen":                  upgrades,
@@ -38,6 +40,9 @@ var effects = map[string]effect{
 	"auto-reload-when":        upgrades,
 	"auto-reload-check-every": upgrades,
 
+	"allow":                    live,
+	"deny":                     live,
+	"reverse-lookups":          live,
 	"environ":                  live,
 	"rlimits":                  live,
 	"log-level":                live,

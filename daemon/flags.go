@@ -32,7 +32,7 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 
 // define defines the flags of a Config.
 func (s *settings) define(cfg *Config) {
-	s.text(&cfg.ConfigFile, configFlag, "configuration `file`: lines of a key of this table, in snake case, and its value")
+	s.text(&cfg.ConfigFile, configFlag, "configuration `file`: lines of a flag's name, in snake case, and its value")
 	s.text(&cfg.Name, "name", "`name` of the daemon, in its run directory and for the brood command")
 	s.list(&cfg.Listen, "listen", "`address` to listen on: host:port, :port, unix:/path or fd:NAME; more of them and options (name=, backlog=, mode=, owner=) behind commas; repeat for more")
 	s.text((*string)(&cfg.Serialize), "serialize", "how children take turns in accepting: exclusive (the default), none, flock, semaphore, pipe or reuseport")

@@ -120,7 +120,7 @@ var valid = map[string]string{
 	"listen": "127.0.0.1:7", "user": "", "group": "", "umask": "007", "environ": "SEVEN", "rlimits": "nofile=70", "name": "seven",
 	"run-dir": "/run/seven", "pid-file": "/run/seven.pid", "dir": "/seven", "error-log": "/seven.log", "access-log": "/seven.access",
 	"access-format": "json", "log-format": "json", "log-level": "warn", "pool": "static", "auto-reload-when": "always", "half-close": "ignore",
-	"trusted-owner": "0", "no-fork": "false", "require-root": "false", "daemonize": "true",
+	"serialize": "flock", "lock-file": "/seven.lock", "allow": "10.0.0.0/8", "deny": "10.0.0.7", "trusted-owner": "0", "no-fork": "false", "require-root": "false", "daemonize": "true",
 }
 
 // Each setting can be set in a file, by its key in snake case, shows its value and where that comes from, and what is shown is a file

@@ -176,7 +176,7 @@ func (p *pool) answered(ev evAnswered) {
 // but the age at which a child is replaced counts from its begin.
 func (p *pool) adopt(l limits) {
 	was, moved := p.limits, p.floor != p.firstFloor()
-	l.mode, l.slots, l.parallel = was.mode, was.slots, was.parallel // nobody can change these
+	l.mode, l.queues, l.slots, l.parallel = was.mode, was.queues, was.slots, was.parallel // nobody can change these
 	if l.mode == OnDemand {
 		l.minSpare = 0
 	}

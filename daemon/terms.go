@@ -82,6 +82,9 @@ func (p *Parent) termsOf(file *configText) (*terms, error) {
 		return nil, fmt.Errorf("fields MaxChildren, %d, MaxDrainingChildren, %d, and Dequeue.Max, %d, take %d places on the scoreboard, "+
 			"and the daemon that runs has %d: stop and start it", q.cfg.MaxChildren, q.cfg.MaxDrainingChildren, q.cfg.Dequeue.Max, n, p.board.Slots())
 	}
+	if n := p.places(); n > 0 && n != q.cfg.Prefork {
+		return nil, fmt.Errorf("field Prefork is %d, and %d in the daemon that runs, which has so many queues: stop and start it", q.cfg.Prefork, n)
+	}
 	t := &terms{cfg: q.cfg, file: file, rlimits: q.rlimits, owners: q.owners, warnings: warnings, refused: refused(&p.cfg, &q.cfg)}
 	t.environ, _ = buildEnviron(p.inherited, q.cfg.Environ, os.Geteuid() == 0, p.identity)
 	return t, nil
