@@ -28,7 +28,7 @@ func TestPoolInvariants(t *testing.T) {
 	missing := []string{
 		"up", "reload done", "reload failed, the old children go on", "new generation serves", "evicting child", "reload not needed", "growing", "killing child",
 		"child died", "child failed to start", "dequeue child failed", "job killed", "client has left", "degraded", "stalled", "hung",
-		"dequeue", "scale", "refused to leave", "upgraded", "draining all children", "drained", "came back from a drain", "put off", "one drained", "upgrade failed, the parent goes on as it was",
+		"dequeue", "scale", "refused to leave", "upgraded", "draining all children", "drained", "came back from a drain", "put off", "one drained", "settings changed", "upgrade failed, the parent goes on as it was",
 	}
 	for range 10 {
 		rapid.Check(t, func(t *rapid.T) { history(t, seen) })
@@ -214,6 +214,21 @@ func history(t *rapid.T, seen map[string]int) {
 				n: rapid.IntRange(-12, 12).Draw(t, "n"), relative: rapid.Bool().Draw(t, "relative"),
 				reply: func(error) { answered++ },
 			})
+		},
+		"settings change": func(t *rapid.T) {
+			if w.p.roll != nil || len(w.p.retreats) > 0 { // they do when a reload has succeeded
+				return
+			}
+			l := w.p.limits
+			l.prefork = rapid.IntRange(1, 6).Draw(t, "prefork")
+			l.maxChildren = max(rapid.IntRange(6, 10).Draw(t, "max children"), w.p.count(0, phaseStarting, phaseServing))
+			l.minSpare = rapid.IntRange(1, 2).Draw(t, "min spare")
+			l.maxAge = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "max age")
+			l.drainTimeout = rapid.SampledFrom([]time.Duration{time.Minute, 5 * time.Minute}).Draw(t, "drain timeout")
+			l.maxDrainingChildren = rapid.IntRange(10, 12).Draw(t, "draining")
+			l.dequeueMax = rapid.IntRange(0, 2).Draw(t, "dequeue")
+			w.step(evLimits{l})
+			seen["settings changed"]++
 		},
 		"drain": func(t *rapid.T) {
 			asked++

@@ -205,3 +205,51 @@ func TestPoolReplacesTheOld(t *testing.T) {
 	want(t, "born", w.p.status.Born, 4)
 	want(t, "serving", w.serving(1), 3)
 }
+
+// Other settings move the pool to where it would be if it had begun with them, but for a floor that somebody has moved.
+func TestPoolAdopts(t *testing.T) {
+	for _, mode := range []Pool{Static, Dynamic} {
+		t.Run(string(mode), func(t *testing.T) {
+			w := worldOf(t, dynamic(mode)).begin()
+			set := func(change func(l *limits)) {
+				l := w.p.limits
+				change(&l)
+				w.step(evLimits{l})
+				w.settle()
+			}
+			set(func(l *limits) { l.prefork = 6 })
+			want(t, "more", w.serving(1), 6)
+			set(func(l *limits) { l.prefork = 2 })
+			w.pass(5 * time.Minute)
+			want(t, "less", w.p.floor, 2)
+			want(t, "and they leave", w.serving(1) <= 3, true)
+			w.step(evScale{n: 5})
+			w.settle()
+			set(func(l *limits) { l.prefork = 1 })
+			want(t, "an operator's", w.serving(1), 5)
+			set(func(l *limits) { l.maxChildren = 4 })
+			w.look()
+			w.pass(time.Minute)
+			want(t, "more than there may be", w.serving(1) <= 4 && w.p.target <= 4, true)
+			if n := w.serving(1); n < 1 {
+				t.Errorf("%d are left", n)
+			}
+		})
+	}
+
+	// How long a child serves counts from its begin.
+	w := newWorld(t).begin()
+	w.pass(time.Minute)
+	l := w.p.limits
+	l.maxAge = 10 * time.Minute
+	w.step(evLimits{l})
+	born := w.p.life
+	w.pass(7 * time.Minute)
+	want(t, "children born before", w.p.life, born)
+	w.pass(4 * time.Minute)
+	want(t, "children born after", w.p.life, born+3)
+	l.maxAge = 0
+	w.step(evLimits{l})
+	w.pass(time.Hour)
+	want(t, "children born without a limit", w.p.life, born+3)
+}
