@@ -240,7 +240,7 @@ func TestPapersRenewed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	fd, err := p.renewPapers(was)
+	fd, _, err := p.renewPapers(was)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +305,7 @@ func TestListenOnGiven(t *testing.T) {
 		t.Errorf("%v, %v, log:\n%s", st, err, log)
 	}
 	for i, want := range []string{"web", "web", path + "-mine", "third"} {
-		if got := p.papers().Listen[i].Name; got != want {
+		if got := p.papers(p.now()).Listen[i].Name; got != want {
 			t.Errorf("listener %d is called %s, want %s", i, got, want)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // siblings, whatever has become of the files by then. They travel as JSON in a memory file that nobody can change.
 type papers struct {
 	Config *configText `json:"config,omitempty"` // the configuration file; nil: there is none
-	Listen []listening `json:"listen"` // in the order of the descriptors
+	Listen []listening `json:"listen"`           // in the order of the descriptors
 }
 
 // A listening is what a child knows of a listener beside the descriptor.
