@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/brooddaemon/brood/daemon"
+	"github.com/brooddaemon/brood/daemon/serve"
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
@@ -128,8 +129,25 @@ func TestLookUpOutlives(t *testing.T) {
 
 // While somebody is looked up, a child with room for more takes others.
 func TestLookUpAlone(t *testing.T) {
-	t.Parallel()
-	s := start(t, web, "BROOD_PREFORK=1", "BROOD_MAX_CHILDREN=1", "BROOD_CONCURRENCY=4", "BROOD_ALLOW=a.example.org 127.0.0.3", "NAMES=127.0.0.1=a.example.org",
+	for _, scenario := range []string{web, served} {
+		t.Run(scenario, func(t *testing.T) {
+			t.Parallel()
+			lookUpAlone(t, scenario)
+		})
+	}
+}
+
+// served answers whatever it is asked, by serve.Conns.
+var served = scenario("served", func() daemon.Config {
+	return everywhere(serve.Conns(func(_ context.Context, conn net.Conn) {
+		conn.Read(make([]byte, 4096))
+		io.WriteString(conn, "200 OK\n")
+	}))
+})
+
+func lookUpAlone(t *testing.T, scenario string) {
+	t.Helper()
+	s := start(t, scenario, "BROOD_PREFORK=1", "BROOD_MAX_CHILDREN=1", "BROOD_CONCURRENCY=4", "BROOD_ALLOW=a.example.org 127.0.0.3", "NAMES=127.0.0.1=a.example.org",
 		"NAMES_AFTER=1500ms")
 	s.serving()
 	for i := range 10 {

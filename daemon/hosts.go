@@ -176,6 +176,16 @@ func isNone(err error) bool {
 	return errors.As(err, &d) && d.IsNotFound
 }
 
+// Waiters returns how many goroutines should range over Conns at once in a main loop with room for several jobs: one, unless names of
+// clients' hosts are looked up before they may connect. Then it is as many as can be looked up at once, so that nobody waits behind
+// somebody whose name is.
+func (c *Child) Waiters() int {
+	if c.rules.Named() {
+		return min(c.cfg.Concurrency, mostLookUps)
+	}
+	return 1
+}
+
 // Host returns the name of the client's host, in lower case, or "" if it has none, or it could not be found out. A name counts only
 // if it leads back to the client's address; of several it is the first in order. The first call waits until it is known, for 2 s at
 // most, unless Config.ReverseLookups or a rule with names has had it looked for already. Clients on Unix sockets have none.

@@ -25,14 +25,16 @@ func Conns(fn func(ctx context.Context, conn net.Conn)) func(context.Context, *d
 					fn(conn.Context(), conn)
 					continue
 				}
-				// Only one waits for a connection, however many there may be: the stacks of thousands who wait cost more
-				// than the work of a few.
+				// Only one waits for a connection, or a few, however many there may be: the stacks of thousands who wait cost
+				// more than the work of a few.
 				wg.Go(next)
 				fn(conn.Context(), conn)
 				return
 			}
 		}
-		wg.Go(next)
+		for range c.Waiters() {
+			wg.Go(next)
+		}
 		wg.Wait()
 		return nil
 	}
