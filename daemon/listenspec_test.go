@@ -194,7 +194,7 @@ func drawSpec(rt *rapid.T) listenSpec {
 			s.Addresses = append(s.Addresses, a)
 		}
 	}
-	add(address{tcp, rapid.StringMatching(`([a-z][a-z0-9.-]{0,9})?:([1-9][0-9]{0,3}|[a-z][a-z-]{0,9})`).Draw(rt, "tcp")})
+	add(address{tcp, rapid.StringMatching(`([a-z][a-z0-9.-]{0,9})?:([1-9][0-9]{0,3}|[a-z][a-z-]{0,9})`).Filter(isHost).Draw(rt, "tcp")})
 	for range rapid.IntRange(0, 3).Draw(rt, "more") {
 		switch rapid.IntRange(0, 3).Draw(rt, "kind") {
 		case 0:
@@ -223,6 +223,11 @@ func drawSpec(rt *rapid.T) listenSpec {
 	}
 	s.Proxy = maybe(rapid.SampledFrom([]string{"v1", "v2", "any"}), "proxy")
 	return s
+}
+
+// isHost reports whether an address is not one of another kind.
+func isHost(text string) bool {
+	return !strings.HasPrefix(text, "fd:") && !strings.HasPrefix(text, "unix:")
 }
 
 // dropOdd leaves away what no entry can say: the path of an abstract socket.

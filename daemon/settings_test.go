@@ -255,7 +255,7 @@ func TestSettingsWrong(t *testing.T) {
 		"rlimits nofile=many":                  `:1: key "rlimits": `,
 		"name ../evil":                         `:1: key "name": `,
 		"trusted_owner nobody-of-that-name":    `:1: key "trusted_owner": field TrustedOwner is`,
-		"listen :1\nlisten nonsense":           `:2: key "listen": listen address "nonsense"`,
+		"listen :1\nlisten nonsense":           `:2: key "listen": listen "nonsense": item "nonsense": neither`,
 		"min_spare 9\nmax_spare 2\nprefork 10": `:1: key "min_spare": field MaxSpare is 2, which is less than MinSpare`,
 	} {
 		cfg := enough()
