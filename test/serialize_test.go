@@ -23,7 +23,7 @@ func TestSerialize(t *testing.T) {
 	for _, mode := range serializeModes {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			const children = 4
+			const children, massacres = 4, 3
 			s := openSite(t)
 			before := semaphores(t)
 			d, err := s.serve([]string{"BROOD_SOAK=-1ns", "BROOD_AUTO_RELOAD_WHEN=never"}, "jobs", "-serialize", mode, "-prefork", fmt.Sprint(children),
@@ -47,7 +47,7 @@ func TestSerialize(t *testing.T) {
 				}
 				killed++
 			}
-			for range 5 {
+			for range massacres {
 				for _, c := range st.Children {
 					kill(c.PID)
 				}
@@ -83,7 +83,7 @@ func TestSerialize(t *testing.T) {
 			}
 			for _, l := range loads {
 				l.finish(20)
-				if err := l.lostAtMost(killed - 5*children); err != nil {
+				if err := l.lostAtMost(killed - massacres*children); err != nil {
 					t.Error(err)
 				}
 			}
