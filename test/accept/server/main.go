@@ -77,11 +77,11 @@ func other(mode, addr string) error {
 		p.Reuseport = true
 	case "flock":
 		p.ServeFunc = func(ln net.Listener) error {
-			lock, err := os.OpenFile(os.Args[0], os.O_RDONLY, 0) // the lock belongs to what this process has opened
+			fd, err := unix.Open(os.Args[0], unix.O_RDONLY|unix.O_CLOEXEC, 0) // the lock belongs to what this process has opened
 			if err != nil {
 				return err
 			}
-			return s.Serve(&locked{ln, int(lock.Fd())})
+			return s.Serve(&locked{ln, fd})
 		}
 	default:
 		return fmt.Errorf("mode %q is not known", mode)
