@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/brooddaemon/brood/internal/inherit"
 )
 
 // listeningParent is a parent before its first child, and what it has logged.
@@ -254,82 +252,5 @@ func TestPapersRenewed(t *testing.T) {
 		if err != nil || l.name != want || l.spec.Backlog != p.listeners[i].spec.Backlog || l.addr.String() != p.listeners[i].addr {
 			t.Errorf("%d: %+v, %v", i, l, err)
 		}
-	}
-}
-
-// fd:NAME is what the service manager has bound under that name, all of it, and nothing else.
-func TestListenOnGiven(t *testing.T) {
-	given := func(p *Parent, name string, fd int) int {
-		p.service.given = append(p.service.given, inherit.Given{FD: fd, Name: name})
-		return fd
-	}
-	p, log := listeningParent(t)
-	path := filepath.Join(t.TempDir(), "s")
-	one := given(p, "web", keep(t, "tcp", "127.0.0.1:0"))
-	ours := given(p, storePrefix+"x", keep(t, "tcp", "127.0.0.1:0"))
-	two := given(p, "web", keep(t, "unix", path))
-	three := given(p, "api", keep(t, "tcp4", "127.0.0.1:0"))
-	datagrams, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	given(p, "udp", datagrams)
-	defer func() {
-		for _, g := range p.service.given {
-			unix.Close(g.FD)
-		}
-	}()
-	os.Chmod(path, 0o640)
-	for entry, want := range map[string]string{
-		"fd:none":                      fmt.Sprintf("no such descriptor: there are %d=web %d=web %d=api %d=udp", one, two, three, datagrams),
-		"fd:99999":                     "no such descriptor",
-		fmt.Sprintf("fd:%d", ours):     "no such descriptor",
-		"fd:udp":                       fmt.Sprintf("descriptor %d=udp does not listen", datagrams),
-		"127.0.0.1:0,fd:udp,name=both": "Accept=yes",
-	} {
-		if _, err := p.ListenOn(entry); err == nil || !strings.Contains(err.Error(), want) || len(p.listeners) != 0 || len(p.service.given) != 5 {
-			t.Errorf("%s: %v, want %q", entry, err, want)
-		}
-	}
-	addrs, err := p.ListenOn("fd:web," + path + "-mine,mode=0600,backlog=5")
-	_, err3 := p.ListenOn(fmt.Sprintf("fd:%d,name=third", three))
-	if err != nil || err3 != nil || len(p.listeners) != 4 || p.listeners[0].fd != one || p.listeners[1].fd != two || p.listeners[3].fd != three ||
-		addrs[1].String() != path || p.listeners[0].network != "tcp" || p.listeners[0].port == 0 {
-		t.Fatalf("%v, %v, %+v", err, err3, p.listeners)
-	}
-	if got := backlogOf(t, p.listeners[0]); got != 5 && got != 0 {
-		t.Errorf("%d clients may wait", got)
-	}
-	// What the unit says of the path stays.
-	if st, err := os.Lstat(path); err != nil || st.Mode().Perm() != 0o640 || !strings.Contains(log.String(), "SocketMode=") {
-		t.Errorf("%v, %v, log:\n%s", st, err, log)
-	}
-	for i, want := range []string{"web", "web", path + "-mine", "third"} {
-		if got := p.papers(p.now()).Listen[i].Name; got != want {
-			t.Errorf("listener %d is called %s, want %s", i, got, want)
-		}
-	}
-	// An upgrade keeps all of them; the manager hands over no more.
-	next, _ := listeningParent(t)
-	next.handed = &handover{}
-	for _, l := range p.listeners {
-		next.handed.Listeners = append(next.handed.Listeners, l.handed())
-	}
-	p.listeners = nil
-	if _, err := next.ListenOn("fd:web"); err != nil || len(next.listeners) != 2 || !next.listeners[0].lent || len(next.handed.Listeners) != 2 {
-		t.Errorf("%v, %+v", err, next.listeners)
-	}
-	if _, err := next.ListenOn("fd:more"); err == nil || !strings.Contains(err.Error(), "stopped and started") {
-		t.Errorf("of one that is new: %v", err)
-	}
-	for _, l := range next.listeners {
-		l.close()
-	}
-	next.listeners = nil
-	if _, err := os.Lstat(path); err != nil {
-		t.Errorf("the manager's path has gone: %v", err)
-	}
-	for _, h := range next.handed.Listeners {
-		h.close()
 	}
 }

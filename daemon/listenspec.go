@@ -236,7 +236,7 @@ func parseAddress(item string) (address, error) {
 func (a address) check() error {
 	switch {
 	case a.Network == "unix" && a.Text == "":
-		return errors.New("want a path behind unix:")
+		return errors.New("no path stands behind it: want unix:/path")
 	case a.Network == "unix" && a.Text[0] == '@':
 		return errors.New("an abstract Unix socket has no mode, so anybody on this host could connect: want a path")
 	case a.Network == "unix" && len(a.Text) > maxUnixPath:

@@ -91,7 +91,7 @@ func TestParseListenErrors(t *testing.T) {
 		{":1,0.0.0.0:80,tcp6", "", "tcp6 is not for 0.0.0.0:80"},
 		{"name=web", "", "has no address"},
 		{":80,:80", ":80", "there twice"},
-		{"unix:", "unix:", "a path behind unix:"},
+		{"unix:", "unix:", "want unix:/path"},
 		{"unix:@x", "unix:@x", "want a path"},
 		{"unix:/" + strings.Repeat("x", 107), "", "has 108 bytes, and that of a Unix socket 107"},
 		{"fd:", "fd:", "want the name or the number"},
