@@ -66,7 +66,7 @@ func lent(g inherit.Given) (*listener, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("getsockname", err)
 	}
-	l := &listener{fd: g.FD, kept: true, lent: true}
+	l := &listener{fd: g.FD, kept: true, lent: true, given: g.Name}
 	switch sa := sa.(type) {
 	case *unix.SockaddrUnix:
 		if !strings.HasPrefix(sa.Name, "/") {

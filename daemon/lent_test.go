@@ -1,16 +1,67 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/brooddaemon/brood/internal/inherit"
 )
+
+// What was there before an entry failed is left as it was: a parent that comes to nothing leaves it, and the path that leads to it, to
+// the next one.
+func TestListenOnGivesBack(t *testing.T) {
+	held, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	path := filepath.Join(t.TempDir(), "s")
+	for _, handed := range []bool{false, true} {
+		p, _ := listeningParent(t)
+		fd := keep(t, "unix", path)
+		l := &listener{fd: fd, path: path}
+		name := l.storeName()
+		entry := path + "," + held.Addr().String()
+		if handed {
+			if err := l.claimPath(); err != nil {
+				t.Fatal(err)
+			}
+			l.asked, l.network, l.addr, l.stored = address{"unix", path}, "unix", path, name
+			p.handed = &handover{Listeners: []handedListener{l.handed()}}
+		} else {
+			lent := keep(t, "tcp", "127.0.0.1:0")
+			p.service.given = []inherit.Given{{FD: fd, Name: name}, {FD: lent, Name: "web"}}
+			entry = "fd:web," + entry
+			defer unix.Close(lent)
+		}
+		if _, err := p.ListenOn(entry); !errors.Is(err, unix.EADDRINUSE) || len(p.listeners) != 0 {
+			t.Errorf("handed over: %v; %v, %d listeners", handed, err, len(p.listeners))
+		}
+		switch {
+		case handed:
+			if d := cmp.Diff([]handedListener{l.handed()}, p.handed.Listeners); d != "" {
+				t.Error(d)
+			}
+		case len(p.service.given) != 2 || p.service.given[0].Name != "web" || p.service.given[1].Name != name || p.service.given[1].FD != fd:
+			t.Errorf("%+v", p.service.given)
+		}
+		if c, err := net.Dial("unix", path); err != nil {
+			t.Errorf("handed over: %v; %v", handed, err)
+		} else {
+			c.Close()
+		}
+		unix.Close(fd)
+		os.Remove(path)
+	}
+}
 
 // fd:NAME is what the service manager has bound under that name, all of it, and nothing else.
 func TestListenOnGiven(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/inherit"
 )
 
 // A listener is a bound socket in the parent: a bare descriptor, because the parent never accepts and must not be
@@ -27,6 +29,7 @@ type listener struct {
 	ino     uint64
 	kept    bool   // it was there before this program
 	lent    bool   // by a service manager that has bound it itself: the path is not ours
+	given   string // its name among the descriptors of a service manager
 	stored  string // its name in the service manager's store; empty: it is not there
 }
 
@@ -74,7 +77,7 @@ func (p *Parent) listen(s listenSpec) (_ []net.Addr, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range p.listeners[before:] {
-				l.close()
+				p.giveBack(l)
 			}
 			p.listeners = p.listeners[:before]
 		}
@@ -111,6 +114,19 @@ func (p *Parent) listen(s listenSpec) (_ []net.Addr, err error) {
 		p.log.Info("listening", about...)
 	}
 	return addrs, nil
+}
+
+// giveBack ends a listener that was opened in vain. One that was there before is as if nobody had asked for it: what becomes of it depends
+// on whether the daemon comes up without it.
+func (p *Parent) giveBack(l *listener) {
+	switch {
+	case !l.kept:
+		l.close()
+	case p.handed != nil:
+		p.handed.Listeners = append(p.handed.Listeners, l.handed())
+	default:
+		p.service.given = append(p.service.given, inherit.Given{FD: l.fd, Name: l.given})
+	}
 }
 
 // open returns the listeners of an address: those that were there before, else new ones.

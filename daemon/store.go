@@ -91,7 +91,7 @@ func (s *service) drop(log *slog.Logger, which func(inherit.Given) bool) []strin
 // adopt returns the listener that binding this address would make, if the service manager has kept it; else nil.
 func (s *service) adopt(network, address string) (*listener, error) {
 	for i, g := range s.given {
-		l := &listener{fd: g.FD, network: family(network), kept: true, lent: !strings.HasPrefix(g.Name, storePrefix)}
+		l := &listener{fd: g.FD, network: family(network), kept: true, given: g.Name, lent: !strings.HasPrefix(g.Name, storePrefix)}
 		if !listens(g.FD) {
 			continue
 		}
