@@ -106,28 +106,31 @@ func (m *bench) hold(addr string, n int) (release func()) {
 // load returns the share of a core that processes use, in per cent.
 func (m *bench) load(pids []int) float64 {
 	m.b.Helper()
-	used := func() (sum time.Duration) {
-		for _, pid := range pids {
-			tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	time.Sleep(watchSettle)
+	before, begun := m.used(pids), time.Now()
+	time.Sleep(watchTime)
+	return 100 * float64(m.used(pids)-before) / float64(time.Since(begun))
+}
+
+// used returns the processor time that processes have used.
+func (m *bench) used(pids []int) (sum time.Duration) {
+	m.b.Helper()
+	for _, pid := range pids {
+		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		if err != nil {
+			m.b.Fatal(err)
+		}
+		for _, task := range tasks {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/schedstat", pid, task.Name()))
+			if err != nil {
+				continue // the thread has ended
+			}
+			ns, err := strconv.ParseInt(strings.Fields(string(text))[0], 10, 64)
 			if err != nil {
 				m.b.Fatal(err)
 			}
-			for _, task := range tasks {
-				text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/schedstat", pid, task.Name()))
-				if err != nil {
-					continue // the thread has ended
-				}
-				ns, err := strconv.ParseInt(strings.Fields(string(text))[0], 10, 64)
-				if err != nil {
-					m.b.Fatal(err)
-				}
-				sum += time.Duration(ns)
-			}
+			sum += time.Duration(ns)
 		}
-		return sum
 	}
-	time.Sleep(watchSettle)
-	before, begun := used(), time.Now()
-	time.Sleep(watchTime)
-	return 100 * float64(used()-before) / float64(time.Since(begun))
+	return sum
 }

@@ -126,7 +126,7 @@ func TestNotesHandles(t *testing.T) {
 	if err := kill(n.pid, syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	pid, err := n.pick("generation=2", "state=starting")
+	pid, err := n.pick("generation=2", "state=starting", "pid>=1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestNotesHandles(t *testing.T) {
 			t.Errorf("while the new child waits for the database: %d, %q, %v", code, text, err)
 		}
 	}
-	if again, err := n.pick("generation=2", "state=starting"); err != nil || again != pid {
+	if again, err := n.pick("generation=2", "state=starting", "pid>=1"); err != nil || again != pid {
 		t.Errorf("child %d has not waited for the database: %d, %v", pid, again, err)
 	}
 	lock.Close()

@@ -4,6 +4,7 @@
 //	bench [FLAG...]   the daemon
 //	bench bare        says that it is ready and accepts on the listener it was given, without the toolkit
 //	bench plain       net/http with a goroutine for each request, in one process; says where it listens
+//	bench served      net/http on the listener it was given, with as many processors as there are
 //	bench lines       answers lines as examples/c10k does, in one process of package net alone; says where it listens
 package main
 
@@ -15,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/brooddaemon/brood/daemon"
@@ -39,6 +41,8 @@ func main() {
 		err = bare()
 	case "plain":
 		err = plain()
+	case "served":
+		err = served()
 	case "lines":
 		err = lines()
 	default:
@@ -97,6 +101,16 @@ func plain() error {
 		return err
 	}
 	fmt.Println(ln.Addr())
+	return http.Serve(ln, handler())
+}
+
+func served() error {
+	runtime.SetDefaultGOMAXPROCS() // as children have it that run several jobs
+	ln, err := net.FileListener(os.NewFile(listenFD, "listener"))
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
 	return http.Serve(ln, handler())
 }
 
