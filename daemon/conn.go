@@ -229,7 +229,20 @@ func (conn *Conn) Finish() {
 
 // check tells whether the client has left by now.
 func (conn *Conn) check() {
-	conn.c.eye.judge(conn, conn.poll())
+	if conn.expected() { // else nobody would be told, and the kernel need not be asked
+		conn.c.eye.judge(conn, conn.poll())
+	}
+}
+
+// expected reports whether the client is missed if he leaves now.
+func (conn *Conn) expected() bool {
+	j := conn.running()
+	if j == nil {
+		return false
+	}
+	conn.c.mu.Lock()
+	defer conn.c.mu.Unlock()
+	return !j.answered
 }
 
 // Await says that the job waits for its client, who has not asked for anything, or not again: when he leaves he is not
