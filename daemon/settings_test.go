@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/brooddaemon/brood/internal/inherit"
 )
 
 // configured is a daemon's main up to Run: cfg with the flags of a file, of the environment and of a command line.
@@ -478,5 +481,70 @@ func TestSettingsTrust(t *testing.T) {
 	}
 	if err := cfg.settings.trusted(); err != nil {
 		t.Errorf("a trusted owner's: %v", err)
+	}
+}
+
+// The file that is shipped as an example is one.
+func TestContribConfig(t *testing.T) {
+	cfg := enough()
+	if err := withFile(t, &cfg, "-config", "../contrib/jobs.conf"); err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.complete(); err != nil || cfg.User != "jobs" || cfg.MaxChildren != 50 {
+		t.Errorf("%v, %+v", err, cfg)
+	}
+}
+
+// Who is started by a parent has the text that the parent has, whatever the file says by now: a child that of its generation, a
+// successor that with which it has passed its trial.
+func TestSettingsOfTheParent(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "jobd.conf")
+	given := &configText{path, "prefork 7\n"}
+	sealed, err := papers{Config: given}.seal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(sealed)
+	none, err := papers{}.seal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(none)
+	state, err := (&handover{Config: given}).write()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	other, err := (&handover{Config: &configText{"/other", "prefork 9\n"}}).write()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for _, c := range []struct {
+		name  string
+		claim inherit.Claim
+		want  int
+	}{
+		{"launcher", inherit.Claim{}, 5},
+		{"child", inherit.Claim{Role: inherit.Trial, Papers: sealed}, 7},
+		{"child of a parent without a file", inherit.Claim{Role: inherit.Trial, Papers: none}, 0},
+		{"trial for a successor", inherit.Claim{Role: inherit.Trial, State: int(state.Fd())}, 5},
+		{"successor", inherit.Claim{Role: inherit.Successor, State: int(state.Fd())}, 7},
+		{"successor that has another file", inherit.Claim{Role: inherit.Successor, State: int(other.Fd())}, 5},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, value, _ := strings.Cut(c.claim.Environ(), "=")
+			t.Setenv("BROOD", value)
+			if err := os.WriteFile(path, []byte("prefork 5\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg := Config{ConfigFile: path}
+			if err := withFile(t, &cfg); err != nil || cfg.Prefork != c.want {
+				t.Errorf("%d children, %v, want %d", cfg.Prefork, err, c.want)
+			}
+		})
+	}
+	if h, err := readHandover(int(state.Fd())); err != nil || h.Config == nil {
+		t.Errorf("what is handed over is read no more: %v", err)
 	}
 }

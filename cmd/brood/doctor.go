@@ -25,7 +25,7 @@ func newDoctor() *cobra.Command {
 		Long: "Doctor compares a daemon with what the system allows it: open files, processes, memory, queues and watches; it looks for files\n" +
 			"that dead daemons have left, for others on its addresses, for what keeps the parent from seeing clients leave, and whether its\n" +
 			"unit file fits. Without a daemon it looks at the system. It exits with 1 if something is wrong, warnings aside.\n" +
-			"What a program sets for itself is not seen: the flags and the environment count, and the defaults.",
+			"What a program sets for itself is not seen: the flags, the environment and the file of -config count, and the defaults.",
 		Example: "  brood doctor jobs\n  brood doctor --listen :8080\n  brood doctor --unit jobd.service jobs",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

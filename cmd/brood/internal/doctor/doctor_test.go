@@ -320,10 +320,18 @@ func TestSettings(t *testing.T) {
 		}},
 		{"jobd -max-children many -concurrency", "BROOD_DAEMONIZE=perhaps", func(*Settings) {}},
 		{"jobd -daemonize=false", "BROOD_DAEMONIZE=true", func(*Settings) {}},
+		{"jobd -max-children 7 -config /etc/jobd.conf", "BROOD_CONCURRENCY=4 BROOD_CONFIG=/none", func(s *Settings) {
+			s.MaxChildren, s.Concurrency, s.StopTimeout, s.Daemonize = 7, 4, time.Minute, true
+		}},
+		{"jobd", "BROOD_CONFIG=jobd.conf", func(s *Settings) {
+			*s = Settings{9, 9, time.Minute, 75 * time.Second, true}
+		}},
+		{"jobd -config=none", "", func(*Settings) {}},
 	} {
 		want := Defaults()
 		tt.change(&want)
-		s := tree{"proc/3/cmdline": strings.ReplaceAll(tt.args, " ", "\x00") + "\x00", "proc/3/environ": strings.ReplaceAll(tt.env, " ", "\x00")}.system(t)
+		s := tree{"proc/3/cmdline": strings.ReplaceAll(tt.args, " ", "\x00") + "\x00", "proc/3/environ": strings.ReplaceAll(tt.env, " ", "\x00"),
+			"proc/3/cwd": "->/etc", "etc/jobd.conf": "max_children 9 # as many\nconcurrency 9\nstop-timeout 1m\ndaemonize true\n"}.system(t)
 		if got := SettingsOf(s, 3); got != want {
 			t.Errorf("%q %q: %+v, want %+v", tt.args, tt.env, got, want)
 		}
