@@ -258,7 +258,7 @@ func TestSettingsWrong(t *testing.T) {
 		"rlimits nofile=many":                  `:1: key "rlimits": `,
 		"name ../evil":                         `:1: key "name": `,
 		"trusted_owner nobody-of-that-name":    `:1: key "trusted_owner": field TrustedOwner is`,
-		"listen :1\nlisten nonsense":           `:2: key "listen": listen "nonsense": item "nonsense": neither`,
+		"listen :1\nlisten nonsense":           `:2: key "listen": listen "nonsense"`,
 		"min_spare 9\nmax_spare 2\nprefork 10": `:1: key "min_spare": field MaxSpare is 2, which is less than MinSpare`,
 	} {
 		cfg := enough()
@@ -510,7 +510,7 @@ func TestSettingsOfTheParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(none)
-	state, err := (&handover{Config: given}).write()
+	state, err := (&handover{Agreement: inherit.Spoken, Config: given}).write()
 	if err != nil {
 		t.Fatal(err)
 	}
