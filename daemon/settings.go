@@ -266,7 +266,7 @@ func (s *settings) with(entries []conffile.Entry) (Config, error) {
 	return cfg, nil
 }
 
-// settingsOf defines the flags of a Config for nobody's command line.
+// settingsOf defines the flags of a Config for nobody's command line. It writes to each field what is there, so the Config is the caller's own.
 func settingsOf(cfg *Config) *settings {
 	s := &settings{fs: flag.NewFlagSet("", flag.ContinueOnError)}
 	s.define(cfg)

@@ -227,7 +227,7 @@ func TestShowConfigDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := refused(&q.cfg, &r.cfg) + changes(&q.cfg, &r.cfg); n != "needs a restart: config" {
+	if n := refused(q.cfg, r.cfg) + changes(q.cfg, r.cfg); n != "needs a restart: config" {
 		t.Errorf("it differs: %s", n)
 	}
 }
@@ -408,8 +408,8 @@ func TestSettingsReread(t *testing.T) {
 	if want := "needs an upgrade: listen; needs a restart: name, run_dir, pid_file"; now.refused != want {
 		t.Errorf("refused is %q, want %q", now.refused, want)
 	}
-	if want := "prefork 4 -> 5, kill_grace 3s -> 7s"; changes(&p.cfg, &now.cfg) != want {
-		t.Errorf("changed is %q, want %q", changes(&p.cfg, &now.cfg), want)
+	if want := "prefork 4 -> 5, kill_grace 3s -> 7s"; changes(p.cfg, now.cfg) != want {
+		t.Errorf("changed is %q, want %q", changes(p.cfg, now.cfg), want)
 	}
 	write("\nprefork 50\n")
 	if _, err := p.renew(); err == nil || !strings.Contains(err.Error(), `jobd.conf:2: key "prefork": field MaxChildren is 30: want 50`) {

@@ -85,7 +85,7 @@ func (p *Parent) termsOf(file *configText) (*terms, error) {
 	if n := p.places(); n > 0 && n != q.cfg.Prefork {
 		return nil, fmt.Errorf("field Prefork is %d, and %d in the daemon that runs, which has so many queues: stop and start it", q.cfg.Prefork, n)
 	}
-	t := &terms{cfg: q.cfg, file: file, rlimits: q.rlimits, owners: q.owners, warnings: warnings, refused: refused(&p.cfg, &q.cfg)}
+	t := &terms{cfg: q.cfg, file: file, rlimits: q.rlimits, owners: q.owners, warnings: warnings, refused: refused(p.cfg, q.cfg)}
 	t.environ, _ = buildEnviron(p.inherited, q.cfg.Environ, os.Geteuid() == 0, p.identity)
 	return t, nil
 }
@@ -104,10 +104,10 @@ func (p *Parent) termsFor(known papers) *terms {
 
 // refused names what has changed between two configurations and cannot change in a parent that runs, and what it takes. Both are
 // complete.
-func refused(was, is *Config) string {
+func refused(was, is Config) string {
 	needs := map[effect][]string{}
-	after := fieldsOf(is)
-	for i, x := range fieldsOf(was) {
+	after := fieldsOf(&is)
+	for i, x := range fieldsOf(&was) {
 		if !same(x.at, after[i].at) {
 			e := effectOf(x.name)
 			needs[e] = append(needs[e], key(x.name))
@@ -137,7 +137,7 @@ func (l *loop) adopt(generation uint64) {
 			l.log.Warn(w)
 		}
 	}
-	if changed := changes(&was.cfg, &t.cfg); changed != "" {
+	if changed := changes(was.cfg, t.cfg); changed != "" {
 		l.log.Info("settings changed", "file", t.file.Path, "changed", changed)
 	}
 	if t.refused != "" {
@@ -152,8 +152,8 @@ func (l *loop) adopt(generation uint64) {
 }
 
 // changes names what is another value in the second configuration and holds from now on, with both values.
-func changes(was, is *Config) string {
-	a, b := settingsOf(was), settingsOf(is)
+func changes(was, is Config) string {
+	a, b := settingsOf(&was), settingsOf(&is)
 	var all []string
 	for i, x := range a.fields {
 		if effectOf(x.name) == live && !same(x.at, b.fields[i].at) {
