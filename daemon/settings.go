@@ -208,18 +208,19 @@ func (s *settings) settled(cfg *Config) error {
 	return s.unknown(s.file, s.pending)
 }
 
-// unknown is the error about keys that name no flag; nil: there are none.
+// unknown is the error about the first of the keys that name no flag; nil: there are none.
 func (s *settings) unknown(file *configText, entries []conffile.Entry) error {
-	for _, e := range entries {
-		text := fmt.Sprintf("key %q: unknown", e.Key)
-		if f := s.lookUp(e.Key); f != nil {
-			text = fmt.Sprintf("key %q: the program defines the flag -%s only after Config.Flags has read the file: it has to do so before", e.Key, f.Name)
-		} else if near := conffile.Nearest(key(e.Key), s.keys()); near != "" {
-			text += fmt.Sprintf("; do you mean %q?", near)
-		}
-		return &conffile.Error{File: file.Path, Line: e.Line, Text: text}
+	if len(entries) == 0 {
+		return nil
 	}
-	return nil
+	e := entries[0]
+	text := fmt.Sprintf("key %q: unknown", e.Key)
+	if f := s.lookUp(e.Key); f != nil {
+		text = fmt.Sprintf("key %q: the program defines the flag -%s only after Config.Flags has read the file: it has to do so before", e.Key, f.Name)
+	} else if near := conffile.Nearest(key(e.Key), s.keys()); near != "" {
+		text += fmt.Sprintf("; do you mean %q?", near)
+	}
+	return &conffile.Error{File: file.Path, Line: e.Line, Text: text}
 }
 
 // keys are what a file may say.
