@@ -71,6 +71,8 @@ type acceptor struct {
 	changing  atomic.Int32            // goroutines that want the turn to change something
 	shut      map[*childListener]bool // turn; closed for good
 	paused    bool                    // turn
+	behind    bool                    // turn; others are to come first
+	next      int                     // turn
 	mode      Serialize
 	lock      *turnLock    // nil: all children wait at once
 	queues    map[int]bool // turn; those that the parent has told this child to wait on
@@ -156,7 +158,7 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 		defer stop()
 	}
 	events := make([]unix.EpollEvent, 1+len(a.listeners))
-	locked := false
+	locked, fresh := false, true
 	unlock := func() {
 		if locked {
 			locked = false
@@ -190,6 +192,12 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 				continue
 			}
 		}
+		if fresh && !a.behind && a.waits() {
+			if acc, ok := a.grab(); ok {
+				return acc, nil
+			}
+		}
+		fresh = false
 		n, err := unix.EpollWait(a.epoll, events, -1)
 		if err != nil && err != unix.EINTR {
 			return accepted{}, os.NewSyscallError("epoll_wait", err)
@@ -219,6 +227,21 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 		}
 		// Anything else concerns one connection that came to nothing (accept(2), "Error handling").
 	}
+}
+
+// grab takes a connection that is there already. Somebody who sleeps has been woken for it, and will find none.
+func (a *acceptor) grab() (accepted, bool) {
+	for range a.listeners {
+		a.next = (a.next + 1) % len(a.listeners)
+		l := a.listeners[a.next]
+		if a.shut[l] || l.queue >= 0 && !a.queues[l.queue] {
+			continue
+		}
+		if fd, peer, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC); err == nil {
+			return accepted{fd, l.first, peer}, true
+		}
+	}
+	return accepted{}, false
 }
 
 // waits reports whether there is a listener to wait for. The turn is held.
@@ -303,6 +326,7 @@ func (a *acceptor) pause(paused bool) error {
 // come first: the kernel wakes who was registered first (add_wait_queue_exclusive, kernel/sched/wait.c).
 func (a *acceptor) yield() error {
 	return a.alone(func() error {
+		a.behind = true
 		if a.paused {
 			return nil
 		}
