@@ -20,7 +20,7 @@ type Kind uint8
 const (
 	Ready    Kind = 'R' // the child can take work
 	Failed   Kind = 'E' // the child cannot start: Text
-	Gone     Kind = 'G' // the client of job Serial has left: How, Local, Foreign, Text is the Unix path
+	Gone     Kind = 'G' // the client of job Serial has left: How, Local, Foreign, Proxy, Text is the Unix path
 	Settled  Kind = 'S' // job Serial, named by a Revoke, is over; Leaving if the child ends because of it
 	Overtime Kind = 'T' // job Serial has run for longer than it may
 	Spent    Kind = 'X' // the child has served its time and wants to be replaced: Text says why
@@ -57,17 +57,20 @@ type Message struct {
 	Inode   uint64
 	Local   netip.AddrPort
 	Foreign netip.AddrPort
+	Proxy   netip.AddrPort // who has connected for Foreign; not valid: himself
 	Text    string
 }
 
 const (
 	headLen = 64
+	addrLen = 20
 	maxText = 4096
 	// MaxMessage is the size of the buffer that takes any Message.
-	MaxMessage = headLen + maxText
+	MaxMessage = headLen + addrLen + maxText
 
 	flagKill    = 1
 	flagLeaving = 2
+	flagProxy   = 4 // the address of Proxy follows the head
 )
 
 var (
@@ -79,7 +82,7 @@ var (
 )
 
 // The head: kind, how, flags, one byte zero, milliseconds (4), serial, inode, local address, foreign address; an address is 16 bytes,
-// port (2), family (1: 0 none, 4, 6), one byte zero.
+// port (2), family (1: 0 none, 4, 6), one byte zero. With flagProxy another address follows, and then the text.
 
 // Append appends the encoded message to b. A text over 4,096 bytes is cut.
 func (m Message) Append(b []byte) []byte {
@@ -96,7 +99,13 @@ func (m Message) Append(b []byte) []byte {
 	binary.LittleEndian.PutUint64(h[16:], m.Inode)
 	putAddr(h[24:44], m.Local)
 	putAddr(h[44:64], m.Foreign)
-	return append(append(b, h[:]...), cut(m.Text)...)
+	if !m.Proxy.IsValid() {
+		return append(append(b, h[:]...), cut(m.Text)...)
+	}
+	h[2] |= flagProxy
+	var proxy [addrLen]byte
+	putAddr(proxy[:], m.Proxy)
+	return append(append(append(b, h[:]...), proxy[:]...), cut(m.Text)...)
 }
 
 func cut(text string) string { return text[:min(len(text), maxText)] }
@@ -112,22 +121,34 @@ func Parse(b []byte) (Message, error) {
 		Within: time.Duration(binary.LittleEndian.Uint32(b[4:])) * time.Millisecond,
 		Serial: binary.LittleEndian.Uint64(b[8:]),
 		Inode:  binary.LittleEndian.Uint64(b[16:]),
-		Text:   string(b[headLen:]),
 	}
 	switch m.Kind {
 	case Ready, Failed, Gone, Settled, Overtime, Spent, Proven, Alive, Paused, Parting, Refused, Begin, Ping, Drain, Leave, Quit, Evict, Yield, Queues, Revoke, Clear, Find:
 	default:
 		return Message{}, fmt.Errorf("%w: kind %#x", ErrUnknown, b[0])
 	}
-	if b[2]&^(flagKill|flagLeaving) != 0 || b[3] != 0 {
+	if b[2]&^(flagKill|flagLeaving|flagProxy) != 0 || b[3] != 0 {
 		return Message{}, fmt.Errorf("%w: flags %#x", ErrUnknown, b[2:4])
 	}
-	var ok1, ok2 bool
+	ok1, ok2, ok3 := false, false, true
 	m.Local, ok1 = getAddr(b[24:44])
 	m.Foreign, ok2 = getAddr(b[44:64])
-	if !ok1 || !ok2 {
+	rest := b[headLen:]
+	if b[2]&flagProxy != 0 {
+		if len(rest) < addrLen {
+			return Message{}, fmt.Errorf("%w: %d bytes", ErrMessage, len(b))
+		}
+		m.Proxy, ok3 = getAddr(rest[:addrLen])
+		ok3 = ok3 && m.Proxy.IsValid()
+		rest = rest[addrLen:]
+	}
+	if !ok1 || !ok2 || !ok3 {
 		return Message{}, fmt.Errorf("%w: bad address", ErrMessage)
 	}
+	if len(rest) > maxText {
+		return Message{}, fmt.Errorf("%w: %d bytes", ErrMessage, len(b))
+	}
+	m.Text = string(rest)
 	return m, nil
 }
 

@@ -40,7 +40,7 @@ func TestMessageRoundTrip(t *testing.T) {
 			Kill: rapid.Bool().Draw(rt, "kill"), Leaving: rapid.Bool().Draw(rt, "leaving"),
 			Within: time.Duration(rapid.Uint32().Draw(rt, "within")) * time.Millisecond,
 			Serial: rapid.Uint64().Draw(rt, "serial"), Inode: rapid.Uint64().Draw(rt, "inode"),
-			Local: addrPorts.Draw(rt, "local"), Foreign: addrPorts.Draw(rt, "foreign"),
+			Local: addrPorts.Draw(rt, "local"), Foreign: addrPorts.Draw(rt, "foreign"), Proxy: addrPorts.Draw(rt, "proxy"),
 			Text: string(rapid.SliceOfN(rapid.Byte(), 0, maxText).Draw(rt, "text")),
 		}
 		before := []byte("what stood before")
@@ -49,7 +49,11 @@ func TestMessageRoundTrip(t *testing.T) {
 			rt.Fatalf("Append has changed what was there: %q", b[:len(before)])
 		}
 		b = b[len(before):]
-		if len(b) != 64+len(m.Text) {
+		head := 64
+		if m.Proxy.IsValid() {
+			head += 20
+		}
+		if len(b) != head+len(m.Text) {
 			rt.Errorf("%d bytes for a text of %d", len(b), len(m.Text))
 		}
 		got, err := Parse(b)
@@ -102,7 +106,7 @@ func TestParseRefuses(t *testing.T) {
 		"kind 0":             set(0, 0),
 		"another kind":       set(0, 'Z'),
 		"kind 0xff":          set(0, 0xff),
-		"another flag":       set(2, 4),
+		"another flag":       set(2, 8),
 		"all flags":          set(2, 0xff),
 		"family 5":           set(24+18, 5),
 		"family 0xff":        set(44+18, 0xff),
@@ -113,6 +117,14 @@ func TestParseRefuses(t *testing.T) {
 		"long IPv4, the end": set(24+15, 1),
 	}
 	refused["reserved"] = set(3, 1)
+	refused["no room for the proxy"] = set(2, 4)
+	proxied := Message{Kind: Gone, Proxy: netip.MustParseAddrPort("10.0.0.3:81"), Text: "text"}.Append(nil)
+	if _, err := Parse(proxied); err != nil {
+		t.Fatal(err)
+	}
+	refused["too long behind the proxy"] = append(bytes.Clone(proxied[:84]), make([]byte, maxText+1)...)
+	clear(proxied[64:84])
+	refused["no proxy"] = proxied
 	portAlone := Message{Kind: Gone}.Append(nil)
 	portAlone[24+16] = 80
 	refused["a port without an address"] = portAlone
@@ -147,7 +159,7 @@ func TestDatagram(t *testing.T) {
 	w, r := os.NewFile(uintptr(pair[0]), "w"), os.NewFile(uintptr(pair[1]), "r")
 	defer w.Close()
 	defer r.Close()
-	long := append(Message{Kind: Failed, Text: strings.Repeat("x", maxText)}.Append(nil), "and more"...)
+	long := append(Message{Kind: Failed, Text: strings.Repeat("x", maxText)}.Append(nil), make([]byte, MaxMessage)...)
 	longest := Message{Kind: Failed, Text: strings.Repeat("x", maxText)}
 	for _, b := range [][]byte{long, longest.Append(nil), Message{Kind: Ready}.Append(nil)} {
 		if _, err := w.Write(b); err != nil {
@@ -180,6 +192,7 @@ func FuzzParse(f *testing.F) {
 		Kind: Find, How: 3, Inode: 9, Local: netip.MustParseAddrPort("10.0.0.1:80"),
 		Foreign: netip.MustParseAddrPort("[::ffff:10.0.0.2]:4711"),
 	}.Append(nil))
+	f.Add(Message{Kind: Gone, Foreign: netip.MustParseAddrPort("10.0.0.1:80"), Proxy: netip.MustParseAddrPort("[::1]:1"), Text: "x"}.Append(nil))
 	f.Add(make([]byte, 64))
 	f.Add(bytes.Repeat([]byte{0xff}, MaxMessage))
 	f.Fuzz(func(t *testing.T, b []byte) {
