@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -23,6 +24,7 @@ type childListener struct {
 	queue int            // which of them it is, counted from 0; -1: every child waits on it
 	name  string
 	spec  listenSpec
+	tls   *tls.Config // nil: it has no certificate
 }
 
 func adoptListener(fd int, known listening) (*childListener, error) {

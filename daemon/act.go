@@ -168,7 +168,7 @@ func (l *loop) pin(generation uint64) {
 	}
 	if prog != nil {
 		prog.terms = t
-		if prog.papers, err = l.papers(t).seal(); err != nil {
+		if prog.papers, err = l.sealPapers(t); err != nil {
 			prog.close()
 			prog = nil
 		}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/brooddaemon/brood/internal/control"
@@ -106,7 +107,17 @@ func (l *loop) found(ev evFound) event {
 	if !ok || l.process(ev.who) == nil || c.Job == 0 || c.Inode != ev.lost.Inode {
 		return ev // the record shows another job, or none: the child says it as soon as it can
 	}
-	return evGone{ev.who, Disconnect{
+	d := Disconnect{
 		Job: c.Job, Text: c.Text, Proto: ev.lost.Proto, Local: ev.lost.Local, Foreign: ev.lost.Foreign, Path: ev.lost.Path, How: ev.lost.How,
-	}}
+	}
+	// The tables show who was connected, and the record whom he spoke for.
+	switch client, err := netip.ParseAddrPort(c.Client); {
+	case err == nil && sansZone(client) != sansZone(d.Foreign), err != nil && c.Client == onUnix:
+		d.Foreign, d.Proxy = client, d.Foreign
+	}
+	return evGone{ev.who, d}
+}
+
+func sansZone(ap netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(ap.Addr().WithZone(""), ap.Port())
 }

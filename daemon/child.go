@@ -216,8 +216,12 @@ func (c *Child) equip(board int, listeners []int) (err error) {
 		if err != nil {
 			return err
 		}
+		if err := l.certify(c.papers.Files); err != nil {
+			return err
+		}
 		c.listeners = append(c.listeners, l)
 	}
+	c.papers.Files = nil
 	if c.acceptor, err = c.newAcceptor(c.listeners, c.turns); err != nil {
 		return err
 	}

@@ -56,10 +56,10 @@ type Config struct {
 	//	mode=0660         of a Unix socket's path; that is the default
 	//	owner=USER:GROUP  of a Unix socket's path, by name or number; USER alone and :GROUP will do. Only root can give it to others.
 	//	                  Default: this user and the children's group
-	//	cert=FILE         its clients speak TLS; with key=FILE, both in PEM
-	//	key=FILE
+	//	cert=FILE         its clients speak TLS, 1.2 or later; with key=FILE, both in PEM. The parent reads them when a generation of
+	//	key=FILE          children begins: a reload takes what is there then
 	//	proxy=v1          its clients come through a proxy that tells who they are, in this version of the PROXY protocol; v2, or any
-	//	                  (which proxy alone is, too)
+	//	                  (which proxy alone is, too). Who does not say it within five seconds is not served
 	//
 	// A comma or a backslash that belongs to a path or a name has a backslash before it. Paths are relative to where the daemon was
 	// started. What a service manager has bound keeps its path, mode and owner. Default: none.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"iter"
 	"net"
 	"net/netip"
@@ -18,6 +19,10 @@ import (
 //
 // It is a net.Conn, and offers what *net.TCPConn and *net.UnixConn do beyond that where callers look for it:
 // CloseWrite, ReadFrom and SyscallConn.
+//
+// If its listener has a certificate (cert and key, see Config.Listen) it speaks TLS: what is read and written is what is said inside.
+// The first Read or Write makes the handshake, which may take ten seconds. If its listener wants the PROXY protocol, the header has been
+// read before the program gets the connection, and RemoteAddr and LocalAddr are what it tells.
 type Conn struct {
 	net.Conn
 	c     *Child
@@ -26,7 +31,10 @@ type Conn struct {
 	tcp   bool
 	peer  netip.AddrPort // of TCP
 	from  *childListener
+	route // of a client who has come by a proxy
 	kind
+	secure    *tls.Conn // nil: the program gets what is on the wire
+	shaken    atomic.Bool
 	shutWrite atomic.Bool
 	sent      atomic.Int64 // bytes
 	closed    sync.Once
@@ -44,6 +52,7 @@ type kind struct {
 	first   scoreboard.State // of a job that begins on it
 	onClose bool             // closing ends the job
 	await   bool             // nobody misses a client who leaves before he has asked for anything
+	bare    bool             // the program speaks TLS itself
 }
 
 // Conns accepts connections, one at a time, and is busy from the yield to the end of the loop's body; then the
@@ -109,7 +118,7 @@ func (c *Child) take(ctx context.Context) (accepted, error) {
 }
 
 // welcome makes a Conn of what has been taken, and begins its job. If the client has left, or may not connect, it gives the room
-// back, and returns nil. It reads nothing.
+// back, and returns nil. It reads nothing, but for what a proxy has to say of its client, which it waits for.
 func (c *Child) welcome(acc accepted, k kind) *Conn {
 	c.accepts.Add(1)
 	defer c.accepts.Add(-1)
@@ -125,7 +134,8 @@ func (c *Child) welcome(acc accepted, k kind) *Conn {
 		c.release()
 		return nil
 	}
-	if !c.rules.Empty() && !c.admits(acc.client()) {
+	behind := acc.from.spec.Proxy != ""
+	if !behind && !c.rules.Empty() && !c.admits(acc.client()) {
 		acc.refuse()
 		c.release()
 		return nil
@@ -135,6 +145,9 @@ func (c *Child) welcome(acc accepted, k kind) *Conn {
 		// One connection is lost, not the child.
 		c.release()
 		c.complain("cannot take a connection: %v", err)
+		return nil
+	}
+	if behind && !conn.greet() {
 		return nil
 	}
 	return conn
@@ -152,10 +165,21 @@ func (c *Child) adopt(acc accepted, k kind) (*Conn, error) {
 		return nil, err
 	}
 	conn := &Conn{Conn: nc, c: c, inode: st.Ino, tcp: acc.from.tcp, peer: addrPort(acc.peer), from: acc.from, kind: k}
-	conn.recallHost()
+	behind := acc.from.spec.Proxy != ""
+	if behind {
+		conn.kind, conn.later = unknownClient, k
+	}
+	if acc.from.tls != nil && !k.bare {
+		conn.secure = tls.Server(nc, acc.from.tls)
+	}
+	if !behind {
+		conn.recallHost()
+	}
 	j := c.begin(context.Background(), conn, "", true)
 	conn.job, conn.ctx = j, j.ctx
-	conn.findHost(j)
+	if !behind {
+		conn.findHost(j)
+	}
 	// After the job has begun: what the eye sees has a name then.
 	if err := c.eye.watch(conn); err != nil {
 		c.eye.fails(err)
@@ -294,7 +318,7 @@ func (conn *Conn) drop() *Job {
 func (conn *Conn) Close() error {
 	conn.closed.Do(func() {
 		conn.check()
-		conn.closeErr = conn.Conn.Close()
+		conn.closeErr = conn.shut()
 		conn.c.eye.forget(conn)
 		if conn.onClose {
 			conn.over()

@@ -16,10 +16,11 @@ type Disconnect struct {
 	Generation uint64 // the version of the code it runs
 	Job        uint64 // serial number of the job in that child, from 1
 	Text       string // what the child says it is doing
-	Proto      string // "tcp" or "unix"
+	Proto      string // "tcp" or "unix": how he, or his proxy, was connected
 	Local      netip.AddrPort
-	Foreign    netip.AddrPort
-	Path       string // of a Unix socket
+	Foreign    netip.AddrPort // the client's; not valid: he came by a Unix socket
+	Proxy      netip.AddrPort // of the proxy that he came by, by the PROXY protocol; not valid: by none, or by a Unix socket
+	Path       string         // of a Unix socket
 	How        How
 }
 
@@ -51,7 +52,7 @@ func (a Action) String() string {
 	return "unknown: ignored"
 }
 
-// client names the other end for people.
+// client names the client for people.
 func (d Disconnect) client() string {
 	if d.Foreign.IsValid() {
 		return d.Foreign.String()

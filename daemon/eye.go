@@ -192,11 +192,14 @@ func (e *eye) reportJob(j *Job, how How) {
 	j.reported = true
 	text := j.text
 	e.c.mu.Unlock()
-	local, foreign, path := j.conn.endpoints()
-	e.c.tell(control.Message{
-		Kind: control.Gone, Serial: j.serial, How: uint8(how), Inode: j.conn.inode,
-		Local: local, Foreign: foreign, Text: path + "\x00" + text,
-	})
+	m := control.Message{Kind: control.Gone, Serial: j.serial, How: uint8(how), Inode: j.conn.inode}
+	var path string
+	m.Local, m.Foreign, path = j.conn.endpoints()
+	if client, proxied := j.conn.proxied(); proxied {
+		m.Foreign, m.Proxy = client, m.Foreign
+	}
+	m.Text = path + "\x00" + text
+	e.c.tell(m)
 }
 
 // find answers the parent, who has seen in the kernel's tables that a connection of this child was lost.

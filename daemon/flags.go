@@ -34,7 +34,7 @@ func (cfg *Config) Flags(fs *flag.FlagSet) {
 func (s *settings) define(cfg *Config) {
 	s.text(&cfg.ConfigFile, configFlag, "configuration `file`: lines of a flag's name, in snake case, and its value")
 	s.text(&cfg.Name, "name", "`name` of the daemon, in its run directory and for the brood command")
-	s.list(&cfg.Listen, "listen", "`address` to listen on: host:port, :port, unix:/path or fd:NAME; more of them and options (name=, backlog=, mode=, owner=) behind commas; repeat for more")
+	s.list(&cfg.Listen, "listen", "`address` to listen on: host:port, :port, unix:/path or fd:NAME; more of them and options (name=, backlog=, mode=, owner=, cert=, key=, proxy) behind commas; repeat for more")
 	s.text((*string)(&cfg.Serialize), "serialize", "how children take turns in accepting: exclusive (the default), none, flock, semaphore, pipe or reuseport")
 	s.text(&cfg.LockFile, "lock-file", "`file` that children lock with -serialize flock; default lock in the run directory")
 	s.list(&cfg.Allow, "allow", "who may connect, and nobody else: `rule` such as 10.0.0.0/8, ::1, /REGEXP/, host.example.org, .example.org, uid:www, gid:www, unix or all; repeat for more")

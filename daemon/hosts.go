@@ -190,11 +190,12 @@ func (c *Child) Waiters() int {
 // if it leads back to the client's address; of several it is the first in order. The first call waits until it is known, for 2 s at
 // most, unless Config.ReverseLookups or a rule with names has had it looked for already. Clients on Unix sockets have none.
 func (conn *Conn) Host() string {
-	if !conn.tcp {
+	ip := conn.clientIP()
+	if !ip.IsValid() {
 		return ""
 	}
 	conn.asked.Do(func() {
-		names, _ := conn.c.hosts.names(conn.peer.Addr())
+		names, _ := conn.c.hosts.names(ip)
 		conn.setHost(names)
 	})
 	return *conn.host.Load()
@@ -210,10 +211,11 @@ func (conn *Conn) setHost(names []string) {
 
 // recallHost takes the name that is known already.
 func (conn *Conn) recallHost() {
-	if !conn.c.cfg.ReverseLookups || !conn.tcp {
+	ip := conn.clientIP()
+	if !conn.c.cfg.ReverseLookups || !ip.IsValid() {
 		return
 	}
-	if names, _, ok := conn.c.hosts.known(conn.peer.Addr()); ok {
+	if names, _, ok := conn.c.hosts.known(ip); ok {
 		conn.asked.Do(func() { conn.setHost(names) })
 	}
 }
@@ -222,7 +224,7 @@ func (conn *Conn) recallHost() {
 // the job. Where many are looked for already, this one is not: nobody waits for it.
 func (conn *Conn) findHost(j *Job) {
 	h := conn.c.hosts
-	if !conn.c.cfg.ReverseLookups || !conn.tcp || conn.host.Load() != nil || len(h.places) == cap(h.places) {
+	if !conn.c.cfg.ReverseLookups || !conn.clientIP().IsValid() || conn.host.Load() != nil || len(h.places) == cap(h.places) {
 		return
 	}
 	go func() {

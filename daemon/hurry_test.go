@@ -11,11 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A test that sets this variable has daemons whose jobs hardly wait for the verdict about their client: it comes when the
-// next job runs.
+// A test that sets one of these variables has daemons that hardly wait: for the verdict about a job's client, so that it comes when the
+// next job runs, for a proxy, or for a client who is to make a handshake.
 func init() {
-	if d, err := time.ParseDuration(os.Getenv("VERDICT_WAIT")); err == nil {
-		verdictWait = d
+	for name, wait := range map[string]*time.Duration{
+		"VERDICT_WAIT": &verdictWait, "HEADER_WAIT": &headerWait, "HANDSHAKE_WAIT": &handshakeWait,
+	} {
+		if d, err := time.ParseDuration(os.Getenv(name)); err == nil {
+			*wait = d
+		}
 	}
 }
 

@@ -86,6 +86,10 @@ func (p *Parent) startInside(j spawnJob) (proc *process, err error) {
 }
 
 func (p *Parent) bearInside(j spawnJob) (_ *process, err error) {
+	known, err := readPapers(j.program.papers)
+	if err != nil {
+		return nil, err
+	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
@@ -109,7 +113,7 @@ func (p *Parent) bearInside(j spawnJob) (_ *process, err error) {
 	c := makeChild(p.inside.ctx, cfg, inherit.Claim{
 		Role: inherit.Child, Slot: j.slot, Generation: j.generation, Listeners: len(p.listeners), Kind: uint64(j.kind),
 	})
-	c.inside, c.papers, c.bell, c.control, c.access = true, p.papers(p.now()), p.bell, theirs, &accessPipe{f: write}
+	c.inside, c.papers, c.bell, c.control, c.access = true, known, p.bell, theirs, &accessPipe{f: write}
 	c.tellsJobs = p.recordsWanted() >= recordVersion
 	proc := &process{
 		who: j.who, pid: os.Getpid(), generation: j.generation, proto: inherit.Spoken.Newest, under: p.now().under(), control: ours, words: &words{},

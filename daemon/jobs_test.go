@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -197,6 +198,17 @@ func work(c *daemon.Child, conn *daemon.Conn) bool {
 		conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 		_, err := conn.Read(make([]byte, 1))
 		answer("%v", errors.Is(err, os.ErrDeadlineExceeded))
+	case "ends": // as the program sees them, and what TLS has agreed on
+		version := ""
+		if st := conn.TLS(); st != nil {
+			version = tls.VersionName(st.Version) + st.NegotiatedProtocol
+		}
+		answer("%v %v %s", conn.RemoteAddr(), conn.LocalAddr(), version)
+	case "info": // what the kernel and the proxy tell
+		info, err := conn.TCPInfo()
+		answer("%v %v %v %s %v", info.Local, info.Foreign, info.Proxy, info.State, err)
+	case "copy": // what a program may do inside the kernel
+		conn.ReadFrom(strings.NewReader(strings.Repeat(arg, 1000)))
 	case "flags":
 		answer("%s", descriptorOf(conn))
 	case "options":

@@ -200,7 +200,8 @@ func (p *Parent) tryListen() error {
 	if n > maxListeners {
 		return fmt.Errorf("field Listen has %d addresses: there can be no more than %d listeners", n, maxListeners)
 	}
-	return nil
+	var files map[string][]byte
+	return p.collect(&files, specs)
 }
 
 // adjust makes a listener what its entry says. One that was there before has what somebody else thought right.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"sync"
 
@@ -13,6 +14,10 @@ type Listener struct {
 	// Await makes every connection begin as if Conn.Await had been called: a client who leaves before Conn.Describe is not
 	// missed. For servers that know when a request begins. Set it before the first Accept.
 	Await bool
+	// OwnTLS leaves TLS to the server that accepts: connections of a listener with a certificate come as they are, and the server does
+	// the rest with TLSConfig, as serve.HTTP does, whose requests know of TLS then and may be HTTP/2. Otherwise they speak TLS by
+	// themselves. Set it before the first Accept on any of them.
+	OwnTLS bool
 
 	hub    *hub
 	source *childListener
@@ -63,7 +68,7 @@ func (h *hub) run() {
 			h.err = err
 			return
 		}
-		if h.c.rules.Named() { // whoever is looked up keeps nobody else waiting, for whom there is room
+		if h.c.rules.Named() || acc.from.spec.Proxy != "" { // whoever is waited for keeps nobody else waiting, for whom there is room
 			passed.Go(func() { h.pass(acc) })
 		} else {
 			h.pass(acc)
@@ -74,7 +79,7 @@ func (h *hub) run() {
 // pass hands a connection to its listener.
 func (h *hub) pass(acc accepted) {
 	l := h.of(acc.from)
-	conn := h.c.welcome(acc, kind{first: scoreboard.Reading, onClose: true, await: l.Await})
+	conn := h.c.welcome(acc, kind{first: scoreboard.Reading, onClose: true, await: l.Await, bare: l.OwnTLS})
 	if conn == nil {
 		return
 	}
@@ -109,6 +114,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 	return nil, &net.OpError{Op: "accept", Net: l.source.addr.Network(), Addr: l.source.addr, Err: err}
 }
+
+// TLSConfig returns what a server needs that speaks TLS itself on this listener: its certificate, for TLS 1.2 and later. nil: it has none.
+func (l *Listener) TLSConfig() *tls.Config { return l.source.tls.Clone() }
 
 // Close makes Accept return, and this child accept no more on the socket. It stays open for the other children.
 func (l *Listener) Close() error {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,12 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CloseWrite shuts down the writing side.
+var errNotShaken = errors.New("close write: there has been no TLS handshake, which the first Read or Write makes")
+
+// CloseWrite shuts down the writing side; over TLS it says so there first.
 func (conn *Conn) CloseWrite() error {
+	if conn.secure != nil && !conn.shaken.Load() {
+		return errNotShaken
+	}
 	conn.shutWrite.Store(true)
 	if j := conn.running(); j != nil {
 		// Before it takes effect: what follows is no client's doing, and a Unix socket does not show who has ended what.
 		conn.c.redraw(j)
+	}
+	if conn.secure != nil {
+		if err := conn.secure.CloseWrite(); err != nil {
+			return err
+		}
 	}
 	if cw, ok := conn.Conn.(interface{ CloseWrite() error }); ok {
 		return cw.CloseWrite()
@@ -23,9 +34,24 @@ func (conn *Conn) CloseWrite() error {
 	return fmt.Errorf("close write %T: %w", conn.Conn, unix.EOPNOTSUPP)
 }
 
+// Read reads what the client has said.
+func (conn *Conn) Read(p []byte) (int, error) {
+	if conn.secure == nil {
+		return conn.Conn.Read(p)
+	}
+	if err := conn.shake(); err != nil {
+		return 0, err
+	}
+	return conn.secure.Read(p)
+}
+
 // Write writes to the client.
-func (conn *Conn) Write(p []byte) (int, error) {
-	n, err := conn.Conn.Write(p)
+func (conn *Conn) Write(p []byte) (n int, err error) {
+	if conn.secure == nil {
+		n, err = conn.Conn.Write(p)
+	} else if err = conn.shake(); err == nil {
+		n, err = conn.secure.Write(p)
+	}
 	conn.sent.Add(int64(n))
 	return n, err
 }
@@ -33,7 +59,7 @@ func (conn *Conn) Write(p []byte) (int, error) {
 // ReadFrom copies from r to the connection, inside the kernel where it can.
 func (conn *Conn) ReadFrom(r io.Reader) (int64, error) {
 	rf, ok := conn.Conn.(io.ReaderFrom)
-	if !ok {
+	if !ok || conn.secure != nil {
 		return io.Copy(struct{ io.Writer }{conn}, r)
 	}
 	n, err := rf.ReadFrom(r)
@@ -41,7 +67,7 @@ func (conn *Conn) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// SyscallConn gives access to the descriptor.
+// SyscallConn gives access to the descriptor, beneath TLS.
 func (conn *Conn) SyscallConn() (syscall.RawConn, error) {
 	return conn.Conn.(syscall.Conn).SyscallConn()
 }
@@ -59,17 +85,36 @@ func (conn *Conn) control(f func(fd int) error) error {
 	return ferr
 }
 
-// RemoteAddr returns the client's address, also when the client has reset the connection before it was accepted.
+// RemoteAddr returns the client's address, also when the client has reset the connection before it was accepted. Of a client who has
+// come by a proxy it is what the PROXY protocol tells, a *net.TCPAddr or a *net.UnixAddr; a proxy that has come for itself, as to see
+// whether the daemon is there, is the client.
 func (conn *Conn) RemoteAddr() net.Addr {
+	if conn.client != nil {
+		return conn.client
+	}
+	return conn.wireAddr()
+}
+
+// LocalAddr returns the address that the client has connected to. Of a client who has come by a proxy it is what the PROXY protocol
+// tells, which is one of the proxy's.
+func (conn *Conn) LocalAddr() net.Addr {
+	if conn.server != nil {
+		return conn.server
+	}
+	return conn.Conn.LocalAddr()
+}
+
+// wireAddr is the address of the other end, whoever he speaks for.
+func (conn *Conn) wireAddr() net.Addr {
 	if conn.tcp {
 		return net.TCPAddrFromAddrPort(conn.peer)
 	}
 	return conn.Conn.RemoteAddr()
 }
 
-// endpoints returns both addresses of a TCP connection, and the path of a Unix one.
+// endpoints returns both addresses of a TCP connection, and the path of a Unix one, as the kernel has them.
 func (conn *Conn) endpoints() (local, foreign netip.AddrPort, path string) {
-	switch a := conn.LocalAddr().(type) {
+	switch a := conn.Conn.LocalAddr().(type) {
 	case *net.TCPAddr:
 		local = a.AddrPort()
 		return netip.AddrPortFrom(local.Addr().Unmap(), local.Port()), conn.peer, ""
@@ -79,9 +124,16 @@ func (conn *Conn) endpoints() (local, foreign netip.AddrPort, path string) {
 	return local, conn.peer, path
 }
 
+// onUnix is what clients of Unix sockets are called: their ends of it have no names.
+const onUnix = "unix"
+
+// clientName names the client for people.
 func (conn *Conn) clientName() string {
-	if conn.tcp {
+	if conn.client == nil && conn.tcp {
 		return conn.peer.String()
 	}
-	return "unix"
+	if tcp, ok := conn.client.(*net.TCPAddr); ok {
+		return tcp.String()
+	}
+	return onUnix
 }

@@ -14,8 +14,9 @@ import (
 // was when the generation began: a child that is started hours later, in the place of one that has died, must be like its
 // siblings, whatever has become of the files by then. They travel as JSON in a memory file that nobody can change.
 type papers struct {
-	Config *configText `json:"config,omitempty"` // the configuration file; nil: there is none
-	Listen []listening `json:"listen"`           // in the order of the descriptors
+	Config *configText       `json:"config,omitempty"` // the configuration file; nil: there is none
+	Listen []listening       `json:"listen"`           // in the order of the descriptors
+	Files  map[string][]byte `json:"files,omitempty"`  // that they need, by path: certificates and keys
 }
 
 // A listening is what a child knows of a listener beside the descriptor.
@@ -36,6 +37,15 @@ func (p *Parent) papers(t *terms) papers {
 	return known
 }
 
+// sealPapers makes the papers of a generation that begins now: a memory file, of which it returns the descriptor.
+func (p *Parent) sealPapers(t *terms) (int, error) {
+	known := p.papers(t)
+	if err := p.collect(&known.Files, p.specs()); err != nil {
+		return -1, err
+	}
+	return known.seal()
+}
+
 // renewPapers brings what the parent before this one has given to a generation to what is so now. It closes the old ones, and returns
 // what the new ones say.
 func (p *Parent) renewPapers(fd int) (int, papers, error) {
@@ -45,6 +55,10 @@ func (p *Parent) renewPapers(fd int) (int, papers, error) {
 	}
 	unix.Close(fd)
 	known.Listen = p.papers(p.now()).Listen
+	if err := p.collect(&known.Files, p.specs()); err != nil {
+		// They were there a moment ago, at the trial. Who is started without them says so.
+		p.log.Error("children of old generations cannot be replaced", "err", err)
+	}
 	fd, err = known.seal()
 	return fd, known, err
 }

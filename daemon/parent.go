@@ -59,6 +59,8 @@ type Parent struct {
 	deafen     func() // stops catching signals
 	signals    chan os.Signal
 
+	openKeys sync.Map // paths of keys of which the log knows that they are no secrets
+
 	outputs sync.Map     // *output: the pipes that are read
 	gate    sync.RWMutex // held for reading by who takes what a child, or an operator, has sent, until it is dealt with
 	events  chan event

@@ -127,9 +127,9 @@ func (proc *process) event(m control.Message) event {
 }
 
 func disconnectOf(m control.Message) Disconnect {
-	d := Disconnect{Job: m.Serial, Proto: "tcp", Local: m.Local, Foreign: m.Foreign, How: netmon.How(m.How)}
+	d := Disconnect{Job: m.Serial, Proto: "tcp", Local: m.Local, Foreign: m.Foreign, Proxy: m.Proxy, How: netmon.How(m.How)}
 	d.Path, d.Text, _ = strings.Cut(m.Text, "\x00")
-	if !m.Foreign.IsValid() {
+	if d.Path != "" || !m.Foreign.IsValid() && !m.Proxy.IsValid() {
 		d.Proto = "unix"
 	}
 	return d

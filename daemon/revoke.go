@@ -50,8 +50,11 @@ func (p *pool) verdict(ev evVerdict) {
 	if m == nil || m.phase != scoreboard.PhaseServing && m.phase != scoreboard.PhaseDraining {
 		return
 	}
-	p.log(slog.LevelInfo, m, "client has left", "job", ev.d.Job, "text", ev.d.Text, "client", ev.d.client(),
-		"how", ev.d.How.String(), "action", ev.action.String())
+	attrs := []any{"job", ev.d.Job, "text", ev.d.Text, "client", ev.d.client(), "how", ev.d.How.String(), "action", ev.action.String()}
+	if ev.d.Proxy.IsValid() {
+		attrs = append(attrs, "proxy", ev.d.Proxy.String())
+	}
+	p.log(slog.LevelInfo, m, "client has left", attrs...)
 	switch ev.action {
 	default:
 		p.do(actTell{m.who, control.Message{Kind: control.Clear, Serial: ev.d.Job}})

@@ -67,5 +67,8 @@ func (conn *Conn) TCPInfo() (TCPInfo, error) {
 		info.State = tcpStates[s]
 	}
 	info.Local, info.Foreign, _ = conn.endpoints()
+	if conn.client != nil {
+		info.Local, info.Foreign, info.Proxy = tcpAddr(conn.server), tcpAddr(conn.client), info.Foreign
+	}
 	return info, nil
 }

@@ -63,12 +63,21 @@ type tlsSite struct {
 
 func startTLS(t *testing.T, env ...string) *tlsSite {
 	t.Helper()
+	p := newPair(t, 1)
+	return &tlsSite{start(t, secure, append(env, certVar+"="+p.cert, keyVar+"="+p.key, listen("tcp4"))...), p.roots()}
+}
+
+// A pair is a certificate for 127.0.0.1 and its key, in PEM.
+type pair struct{ cert, key string }
+
+func newPair(t testing.TB, serial int64) pair {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "there"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "there"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
@@ -79,12 +88,17 @@ func startTLS(t *testing.T, env ...string) *tlsSite {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(cert)
-	env = append(env, certVar+"="+string(cert), listen("tcp4"),
-		keyVar+"="+string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
-	return &tlsSite{start(t, secure, env...), roots}
+	in := func(kind string, b []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
+	}
+	return pair{in("CERTIFICATE", der), in("PRIVATE KEY", keyDER)}
+}
+
+// roots are those that a client trusts who knows the certificate.
+func (p pair) roots() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(p.cert))
+	return pool
 }
 
 // visit connects over HTTP/1.1.

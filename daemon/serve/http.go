@@ -6,14 +6,16 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/brooddaemon/brood/daemon"
 )
 
-// HTTP returns a main loop that serves srv on every address the daemon listens on; over TLS if srv.TLSConfig has
-// certificates.
+// HTTP returns a main loop that serves srv on every address the daemon listens on; over TLS where the listener has a certificate
+// (cert and key, see daemon.Config.Listen), or everywhere if srv.TLSConfig has one. Then that is what clients see. The rest of
+// srv.TLSConfig, such as ClientAuth, holds in both cases.
 //
 // A request is a job: its method and path stand on the scoreboard, and its context ends when its client has left and
 // the policy is to cancel. (net/http ends it on its own account, too, whenever it sees the client leave; but not at a FIN
@@ -23,7 +25,7 @@ import (
 //
 // A draining child loses nothing: it answers what still comes on kept connections with Connection: close, and closes
 // idle ones only after Config.LingerTimeout. (http.Server.Shutdown would drop requests that are already on their way:
-// golang/go#36819.) srv is changed: its Handler, ConnState, ConnContext and keep-alive setting are wrapped.
+// golang/go#36819.) srv is changed: its Handler, ConnState, ConnContext, TLSConfig and keep-alive setting are wrapped.
 func HTTP(srv *http.Server) func(context.Context, *daemon.Child) error {
 	return func(ctx context.Context, c *daemon.Child) error {
 		ls, err := c.Listeners()
@@ -36,13 +38,16 @@ func HTTP(srv *http.Server) func(context.Context, *daemon.Child) error {
 		stop := context.AfterFunc(ctx, h.close)
 		defer stop()
 		failed := make(chan error, len(ls))
-		for _, l := range ls {
-			l.Await = true
-		}
 		secure := hasCertificate(srv.TLSConfig) // which Serve changes
+		if !secure {
+			srv.TLSConfig = withCertificates(srv.TLSConfig, ls)
+		}
+		for _, l := range ls { // all of them before the first accepts, for them all
+			l.Await, l.OwnTLS = true, true
+		}
 		for _, l := range ls {
 			go func() {
-				if secure {
+				if secure || certified(l) {
 					failed <- srv.ServeTLS(l, "", "")
 				} else {
 					failed <- srv.Serve(l)
@@ -63,6 +68,26 @@ func HTTP(srv *http.Server) func(context.Context, *daemon.Child) error {
 
 func hasCertificate(c *tls.Config) bool {
 	return c != nil && (len(c.Certificates) > 0 || c.GetCertificate != nil || c.GetConfigForClient != nil)
+}
+
+func certified(l *daemon.Listener) bool { return l.TLSConfig() != nil }
+
+// withCertificates has each client see the certificate of the listener that he has come to, if any of them has one.
+func withCertificates(c *tls.Config, ls []*daemon.Listener) *tls.Config {
+	if !slices.ContainsFunc(ls, certified) {
+		return c
+	}
+	if c = c.Clone(); c == nil {
+		c = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	// Said here it holds whoever serves first: a listener in the clear would have net/http leave HTTP/2 out for all of them.
+	if !slices.Contains(c.NextProtos, "h2") {
+		c.NextProtos = append(slices.Clone(c.NextProtos), "h2")
+	}
+	c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		return &hello.Conn.(*daemon.Conn).TLSConfig().Certificates[0], nil
+	}
+	return c
 }
 
 // An httpLoop follows the connections of one server.
