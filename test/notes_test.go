@@ -255,7 +255,7 @@ func TestNotesTLS(t *testing.T) {
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	pool := x509.NewCertPool()
 	pool.AddCert(certify(t, cert, key))
-	n := openNotes(t, "-cert", cert, "-key", key)
+	n := openNotes(t, "-listen", fmt.Sprintf("127.0.0.1:0,cert=%s,key=%s", cert, key))
 	n.url = "https://" + n.addr
 	n.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
 	resp, err := n.Get(n.url + "/")

@@ -5,12 +5,11 @@
 //	curl -d 'remember the milk' http://127.0.0.1:8081/notes     # prints /notes/1
 //	curl http://127.0.0.1:8081/notes/1
 //
-// With -cert and -key it speaks TLS, and HTTP/2.
+// With -listen ':8443,cert=FILE,key=FILE' it speaks TLS, and HTTP/2.
 package main
 
 import (
 	"context"
-	"crypto/tls"
 	"flag"
 	"log"
 	"net/http"
@@ -30,8 +29,6 @@ type site struct {
 
 func main() {
 	path := flag.String("db", "notes.db", "`file` of the database, in a directory in which children may write")
-	cert := flag.String("cert", "", "`file` with the certificate, and those that lead to it, in PEM; empty: no TLS")
-	key := flag.String("key", "", "`file` with its key, in PEM")
 	s := &site{}
 	srv := &http.Server{Handler: s.routes(), ReadHeaderTimeout: 10 * time.Second}
 	cfg := daemon.Config{
@@ -47,25 +44,14 @@ func main() {
 	cfg.Flags(flag.CommandLine)
 	flag.Parse()
 	// Before Run, where the current directory is the same in every process.
-	for _, file := range []*string{path, cert, key} {
-		if abs, err := filepath.Abs(*file); err != nil {
-			log.Fatalln("web:", err)
-		} else if *file != "" {
-			*file = abs
-		}
+	file, err := filepath.Abs(*path)
+	if err != nil {
+		log.Fatalln("web:", err)
 	}
-	// A child that returns an error here never gets a client; and if it is one of new code, or has a new certificate that does
-	// not fit, the old ones go on.
+	// A child that returns an error here never gets a client; and if it is one of new code, the old ones go on.
 	cfg.ChildInit = func(c *daemon.Child) (err error) {
-		if *cert != "" {
-			pair, err := tls.LoadX509KeyPair(*cert, *key)
-			if err != nil {
-				return err
-			}
-			srv.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}}
-		}
 		s.child = c
-		s.notes, err = openNotes(*path)
+		s.notes, err = openNotes(file)
 		return err
 	}
 	cfg.ChildFinish = func(*daemon.Child) { s.notes.close() }

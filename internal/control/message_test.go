@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var kinds = []Kind{Ready, Failed, Gone, Settled, Overtime, Spent, Proven, Alive, Parting, Refused, Begin, Ping, Drain, Leave, Quit, Evict, Yield, Revoke, Clear, Find}
+var kinds = []Kind{Ready, Failed, Gone, Settled, Overtime, Spent, Proven, Alive, Paused, Parting, Refused, Begin, Ping, Drain, Leave, Quit, Evict, Yield, Queues, Revoke, Clear, Find}
 
 var addrPorts = rapid.Custom(func(rt *rapid.T) netip.AddrPort {
 	bytes := func(n int) []byte { return rapid.SliceOfN(rapid.Byte(), n, n).Draw(rt, "address") }
