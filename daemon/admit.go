@@ -104,9 +104,14 @@ func peerGroups(fd int) ([]uint32, error) {
 // leave a socket in TIME_WAIT here for each of many.
 func (acc accepted) refuse() {
 	if acc.from.tcp {
-		unix.SetsockoptLinger(acc.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		closeByReset(acc.fd)
 	}
 	unix.Close(acc.fd)
+}
+
+// closeByReset makes closing a TCP connection reset it.
+func closeByReset(fd int) {
+	unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 }
 
 const (

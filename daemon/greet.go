@@ -69,8 +69,11 @@ func (conn *Conn) turnAway(why error) {
 
 // refuse is accepted.refuse for a connection.
 func (conn *Conn) refuse() {
-	if tcp, ok := conn.Conn.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
+	if conn.tcp {
+		conn.control(func(fd int) error {
+			closeByReset(fd)
+			return nil
+		})
 	}
 	conn.dismiss()
 }

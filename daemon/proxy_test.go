@@ -2,6 +2,7 @@ package daemon_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -285,8 +286,19 @@ func TestProxyRules(t *testing.T) {
 				if got := served([]byte("PROXY UNKNOWN\r\n")); got != d.own {
 					t.Errorf("the proxy is served for itself: %v", got)
 				}
+				// Also who has sent nothing that is left unread sees a reset, and no end in order.
+				head := header(t, 1)
+				if d.theirs {
+					head = []byte("PROXY UNKNOWN\r\n")
+				}
+				conn := s.dial("tcp4")
+				defer conn.Close()
+				conn.Write(head)
+				if _, err := io.ReadAll(conn); !errors.Is(err, syscall.ECONNRESET) {
+					t.Errorf("who is refused is told: %v", err)
+				}
 				b := s.await("rest", func(b *scoreboard.Snapshot) bool { return b.Children[0].Running == 0 && b.Children[0].Done == 1 })
-				if got := b.Children[0].Refused; got != 1 {
+				if got := b.Children[0].Refused; got != 2 {
 					t.Errorf("%d are refused", got)
 				}
 				eventually(t, "the log to tell", func() bool { return strings.Contains(s.log(), "client refused") })
