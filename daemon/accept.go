@@ -194,7 +194,8 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 				continue
 			}
 		}
-		if fresh && !a.behind && a.waits() {
+		// One that takes many at once leaves them to others who sleep.
+		if fresh && a.c.cfg.Concurrency == 1 && !a.behind && a.waits() {
 			if acc, ok := a.grab(); ok {
 				return acc, nil
 			}
