@@ -84,15 +84,41 @@ func (l *childListener) certify(files map[string][]byte) error {
 	if l.spec.Cert == "" {
 		return nil
 	}
-	cert, readCert := files[l.spec.Cert]
-	key, readKey := files[l.spec.Key]
-	if !readCert || !readKey {
-		return fmt.Errorf("listener %s, with TLS: the parent has not read %s and %s for this generation: reload", l.name, l.spec.Cert, l.spec.Key)
-	}
-	pair, err := tls.X509KeyPair(cert, key)
+	pair, err := l.spec.pair(files)
 	if err != nil {
-		return fmt.Errorf("listener %s, with TLS: certificate %s and key %s cannot be used: %w", l.name, l.spec.Cert, l.spec.Key, err)
+		return fmt.Errorf("listener %s, with TLS: %w", l.name, err)
 	}
 	l.tls = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	return nil
+}
+
+// pair makes the certificate of a listener of files, which are contents by path.
+func (s listenSpec) pair(files map[string][]byte) (pair tls.Certificate, err error) {
+	cert, readCert := files[s.Cert]
+	key, readKey := files[s.Key]
+	if !readCert || !readKey {
+		return pair, fmt.Errorf("the parent has not read %s and %s for this generation: reload", s.Cert, s.Key)
+	}
+	if pair, err = tls.X509KeyPair(cert, key); err != nil {
+		err = fmt.Errorf("certificate %s and key %s cannot be used: %w", s.Cert, s.Key, err)
+	}
+	return pair, err
+}
+
+// tryPairs reports a certificate or a key that no child could use. It is for processes that nothing else becomes of: a parent that serves
+// leaves it to its children.
+func (p *Parent) tryPairs(specs []listenSpec) error {
+	var files map[string][]byte
+	if err := p.collect(&files, specs); err != nil {
+		return err
+	}
+	for _, s := range specs {
+		if s.Cert == "" {
+			continue
+		}
+		if _, err := s.pair(files); err != nil {
+			return fmt.Errorf("listen %q: %w", s, err)
+		}
+	}
 	return nil
 }

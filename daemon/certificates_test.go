@@ -320,6 +320,36 @@ func TestCertificateUpgrade(t *testing.T) {
 	}
 }
 
+// An upgrade to a listener whose certificate cannot be used is refused: children of before would listen there, too, and none could take
+// the place of one that dies.
+func TestCertificateUpgradeRefused(t *testing.T) {
+	t.Parallel()
+	one, two := newPair(t, 1), newPair(t, 2)
+	listen := func(s *site, entries string) {
+		t.Helper()
+		if err := os.WriteFile(s.path("listen"), []byte(entries), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := launchAs(t, named, func(s *site) { listen(s, "127.0.0.1:0") }, "BROOD_PREFORK=1").served()
+	pair{two.cert, one.key}.write(s)
+	listen(s, "127.0.0.1:0 127.0.0.1:0,cert=cert.pem,key=key.pem")
+	s.signal(syscall.SIGUSR2, s.cmd.Process.Pid)
+	b := s.await("the upgrade to fail", func(b *scoreboard.Snapshot) bool { return !b.ReloadAt.IsZero() })
+	for _, want := range []string{s.path("cert.pem"), s.path("key.pem"), "private key does not match public key"} {
+		if b.ReloadOK || !strings.Contains(b.Reload, want) {
+			t.Errorf("the upgrade: %v %q, want %q in it", b.ReloadOK, b.Reload, want)
+		}
+	}
+	s.signal(syscall.SIGKILL, s.serving()[0].PID)
+	s.await("another child", func(b *scoreboard.Snapshot) bool { return b.Died+b.Killed > 0 && b.State == "serving" })
+	s.serving()
+
+	one.write(s)
+	s.signal(syscall.SIGUSR2, s.cmd.Process.Pid)
+	s.await("the upgrade", func(b *scoreboard.Snapshot) bool { return b.ReloadOK && strings.Count(b.Listen, "127.0.0.1:") == 3 })
+}
+
 // Clients that are not made of the same code.
 func TestOtherClients(t *testing.T) {
 	t.Parallel()

@@ -168,7 +168,8 @@ func (p *Parent) open(a address) ([]*listener, error) {
 }
 
 // tryListen reports whether a successor can listen where its configuration says and nobody has listened for this daemon yet: each
-// of these addresses is bound for a moment, and all of them at once, for they may be in each other's way.
+// of these addresses is bound for a moment, and all of them at once, for they may be in each other's way. Children of old generations will
+// listen there, too, so a certificate that cannot be used would leave nobody to take the place of one that dies.
 func (p *Parent) tryListen() error {
 	if p.cfg.Dir != "" {
 		if err := os.Chdir(p.cfg.Dir); err != nil {
@@ -200,8 +201,7 @@ func (p *Parent) tryListen() error {
 	if n > maxListeners {
 		return fmt.Errorf("field Listen has %d addresses: there can be no more than %d listeners", n, maxListeners)
 	}
-	var files map[string][]byte
-	return p.collect(&files, specs)
+	return p.tryPairs(specs)
 }
 
 // adjust makes a listener what its entry says. One that was there before has what somebody else thought right.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -16,11 +17,11 @@ func (s *settings) answers(cfg Config) (done bool, err error) {
 		return false, nil
 	}
 	q, warnings, err := settleConfig(cfg)
-	if err == nil {
-		err = q.cfg.allowed()
-	}
 	if err != nil {
 		return true, s.blamed(err)
+	}
+	if err := q.cfg.allowed(); err != nil {
+		return true, err
 	}
 	if s.file != nil {
 		if err := s.trusted(); err != nil {
@@ -32,6 +33,14 @@ func (s *settings) answers(cfg Config) (done bool, err error) {
 	}
 	if s.show {
 		return true, s.print(os.Stdout, &q.cfg)
+	}
+	q.log = slog.New(slog.DiscardHandler)
+	specs, err := parseListens(q.cfg.Listen)
+	if err == nil {
+		err = q.tryPairs(specs)
+	}
+	if err != nil {
+		return true, err
 	}
 	_, err = fmt.Println("ok")
 	return true, err
