@@ -63,6 +63,28 @@ func TestListenOnGivesBack(t *testing.T) {
 	}
 }
 
+// A socket that the service manager has bound is one queue, so children who each have their own cannot share it, by whatever name it is
+// asked for. One of Unix is shared in every mode.
+func TestListenOnGivenQueues(t *testing.T) {
+	p, _ := listeningParent(t)
+	p.cfg.Serialize, p.cfg.Prefork = SerializeReuseport, 3
+	tcp, local := keep(t, "tcp", "127.0.0.1:0"), keep(t, "unix", filepath.Join(t.TempDir(), "s"))
+	p.service.given = []inherit.Given{{FD: tcp, Name: "web"}, {FD: local, Name: "api"}}
+	sa, err := unix.Getsockname(tcp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range []string{"fd:web", addrPort(sa).String()} {
+		if _, err := p.ListenOn(entry); err == nil || !strings.Contains(err.Error(), "the service manager has bound it already") || len(p.listeners) != 0 {
+			t.Errorf("%s: %v, %d listeners", entry, err, len(p.listeners))
+		}
+	}
+	if _, err := p.ListenOn("fd:api"); err != nil || len(p.listeners) != 1 || len(p.service.given) != 1 {
+		t.Errorf("fd:api: %v, %d listeners, left %+v", err, len(p.listeners), p.service.given)
+	}
+	unix.Close(tcp)
+}
+
 // fd:NAME is what the service manager has bound under that name, all of it, and nothing else.
 func TestListenOnGiven(t *testing.T) {
 	given := func(p *Parent, name string, fd int) int {

@@ -132,7 +132,13 @@ func (p *Parent) giveBack(l *listener) {
 // open returns the listeners of an address: those that were there before, else new ones.
 func (p *Parent) open(a address) ([]*listener, error) {
 	if a.Network == "fd" {
-		return p.takeGiven(a)
+		all, err := p.takeGiven(a)
+		for _, l := range all {
+			if err == nil {
+				_, err = p.queues(l, a, spot{})
+			}
+		}
+		return all, err
 	}
 	spots, err := resolve(a)
 	if err != nil {
