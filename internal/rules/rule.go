@@ -56,9 +56,9 @@ func parse(text string) (Rule, error) {
 	switch {
 	case text == "":
 		return Rule{}, errors.New("want a prefix, an address, /REGEXP/, a host name, .DOMAIN, uid:USER, gid:GROUP, unix or all")
-	case text == "all":
+	case strings.EqualFold(text, "all"): // or it would be about a host of that name, and deny nobody
 		return Rule{about: aboutAll}, nil
-	case text == "unix":
+	case strings.EqualFold(text, "unix"):
 		return Rule{about: aboutUnix}, nil
 	case hasID && word == "uid":
 		n, err := number(id, lookUpUser)
@@ -136,6 +136,12 @@ var hostName = regexp.MustCompile(`^\.?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-
 
 func parseName(text string) (Rule, error) {
 	name := canonical(text)
+	if domain, starred := strings.CutPrefix(name, "*."); starred {
+		return Rule{}, fmt.Errorf("want .%s for all names that end so", domain)
+	}
+	if strings.HasSuffix(name, ".*") {
+		return Rule{}, errors.New("want a prefix, such as 10.0.0.0/8")
+	}
 	if !hostName.MatchString(name) || len(name) > 253 {
 		return Rule{}, errors.New("it is neither an address nor the name of a host (of one in another script: xn--…)")
 	}

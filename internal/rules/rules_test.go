@@ -85,6 +85,8 @@ func TestRuleCovers(t *testing.T) {
 		{`/fe80::.*/`, "fe80::1%eth0", true},
 		{`/.*eth0/`, "fe80::1%eth0", false},
 		{"all", "1.2.3.4", true},
+		{"ALL", "1.2.3.4", true}, // and not a host of that name
+		{"Unix", "1.2.3.4", false},
 		{"unix", "1.2.3.4", false},
 		{"uid:0", "1.2.3.4", false},
 		{"gid:0", "1.2.3.4", false},
@@ -117,6 +119,7 @@ func TestRefuses(t *testing.T) {
 		{"10.0.0.0/8", "10.2.0.0/16", ip("10.3.3.4"), ""},
 		{"10.2.3.4", "10.0.0.0/8", ip("10.2.3.4"), "deny 10.0.0.0/8"}, // no exception for what is more exact
 		{"all", "all", ip("1.2.3.4"), "deny all"},
+		{"", "UNIX", process(7), "deny UNIX"},
 		{"127.0.0.0/8 ::1", "", ip("::1"), ""},
 		// Peers on Unix sockets.
 		{"10.0.0.0/8", "", process(7), nobodyAllowed},
@@ -216,7 +219,8 @@ func TestParseErrors(t *testing.T) {
 		{"/10", "between two slashes"},
 		{"/(/", "missing"},
 		{"/a)|(b/", "unexpected )"},
-		{"*.example.org", "neither an address nor"},
+		{"*.example.org", "want .example.org for"},
+		{"10.0.0.*", "want a prefix, such as 10.0.0.0/8"},
 		{"bücher.example", "xn--"},
 		{"-a.example.org", "neither"},
 		{"a..b", "neither"},
