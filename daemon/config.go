@@ -80,7 +80,8 @@ type Config struct {
 	// "gid:www" or "unix", for everybody there; "all" for everybody. A client that a rule of Deny is about is refused; if
 	// there are rules of Allow, one that none of them is about is refused, too, also on a Unix socket of which they do not speak;
 	// else he may connect. Who is refused is reset before anything is read from him: there is no job, and OnClientDisconnect is
-	// not called; the scoreboard counts him, and the log names some of many.
+	// not called; the scoreboard counts him, and the log names some of many. Where the PROXY protocol is spoken the client is the one
+	// whom the proxy names, and no rule is about the proxy itself, unless it comes for nobody else.
 	//
 	// A host's name counts only if it leads back to the client's address. The child that has accepted him finds that out
 	// within 2 s, beside the job that it begins then, or not; if it cannot, Deny refuses him and Allow does not let him in.
