@@ -186,7 +186,7 @@ func TestFlagsBadEnvironment(t *testing.T) {
 	fs := flag.NewFlagSet("jobd", flag.ContinueOnError)
 	fs.SetOutput(&out)
 	cfg.Flags(fs)
-	for _, want := range []string{`BROOD_PREFORK="many"`, `BROOD_DAEMONIZE="maybe"`} {
+	for _, want := range []string{`BROOD_PREFORK: the value is "many": want a whole number`, `BROOD_DAEMONIZE: the value is "maybe": want true or false`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("it says %q, nothing of %s", out.String(), want)
 		}

@@ -151,10 +151,8 @@ func (s *settings) applyEnvironment(env map[string]string) (wrong []error) {
 			*l.values = strings.Fields(v)
 			continue
 		}
-		before := f.Value.String()
-		if err := f.Value.Set(v); err != nil {
-			f.Value.Set(before)
-			wrong = append(wrong, fmt.Errorf("environment variable %s=%q: %w", variable(x.name), v, err))
+		if text := set(f, v); text != "" {
+			wrong = append(wrong, fmt.Errorf("environment variable %s: %s", variable(x.name), text))
 		}
 	}
 	return wrong
@@ -217,7 +215,7 @@ func (s *settings) unknown(file *configText, entries []conffile.Entry) error {
 	text := fmt.Sprintf("key %q: unknown", e.Key)
 	if f := s.lookUp(e.Key); f != nil {
 		text = fmt.Sprintf("key %q: the program defines the flag -%s only after Config.Flags has read the file: it has to do so before", e.Key, f.Name)
-	} else if near := conffile.Nearest(key(e.Key), s.keys()); near != "" {
+	} else if near := conffile.Nearest(strings.ToLower(key(e.Key)), s.keys()); near != "" {
 		text += fmt.Sprintf("; do you mean %q?", near)
 	}
 	return &conffile.Error{File: file.Path, Line: e.Line, Text: text}

@@ -237,6 +237,7 @@ func TestSettingsWrong(t *testing.T) {
 	for text, want := range map[string]string{
 		"\nidle_timeot 5s":                     `jobd.conf:2: key "idle_timeot": unknown; do you mean "idle_timeout"?`,
 		"idel-timeout 5s":                      `:1: key "idel-timeout": unknown; do you mean "idle_timeout"?`,
+		"PREFORK 8":                            `:1: key "PREFORK": unknown; do you mean "prefork"?`,
 		"colour red":                           `:1: key "colour": unknown`,
 		"prefork many":                         `:1: key "prefork": the value is "many": want a whole number`,
 		"idle_timeout 60":                      `the value is "60": want a time with its unit, such as 90s or 5m`,
