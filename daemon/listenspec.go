@@ -170,6 +170,8 @@ func (s *listenSpec) unknown(name string, isOption bool) error {
 	text := "neither an address (" + addressForms + ") nor one of " + strings.Join(forms, ", ")
 	if _, err := strconv.ParseUint(name, 10, 16); err == nil && !isOption {
 		text = fmt.Sprintf("a port alone is no address: want :%s for all addresses of this host, or host:%s", name, name)
+	} else if ip, err := netip.ParseAddr(name); err == nil && !isOption {
+		text = fmt.Sprintf("no port: want %s", net.JoinHostPort(ip.String(), "port"))
 	} else if near := nearest(name, append(listenWords, listenOptions...)); near != "" {
 		switch {
 		case slices.Contains(listenWords, near) && (!isOption || near != "proxy"):

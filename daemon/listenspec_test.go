@@ -58,6 +58,7 @@ func TestParseListenErrors(t *testing.T) {
 		{`/a\`, "", "backslash at byte 2"},
 		{"80", "80", "want :80 for all addresses of this host, or host:80"},
 		{"localhost", "localhost", "neither an address"},
+		{"127.0.0.1", "127.0.0.1", "no port: want 127.0.0.1:port"},
 		{"web", "web", "name=, backlog="},
 		{":80,prox", "prox", "is proxy meant?"},
 		{":80,tcp", "tcp", "is tcp4 meant?"},
