@@ -154,35 +154,3 @@ func isName(s, others string) bool {
 		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune(others, c)
 	}) < 0
 }
-
-// nearest is the word that somebody may have meant who has written another one; empty: none is near.
-func nearest(word string, words []string) string {
-	best, found := 3, "" // more than two mistakes are another word
-	for _, w := range words {
-		if d := distance(strings.ToLower(word), w); d < best && d < len(w)-1 {
-			best, found = d, w
-		}
-	}
-	return found
-}
-
-// distance is how many characters have to be changed, put in or left away to make one word of another (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/brooddaemon/brood/internal/conffile"
 )
 
 // A listenSpec is one entry of Config.Listen: addresses, and how to listen on them. Children read it in their papers, so a field may be
@@ -172,7 +174,7 @@ func (s *listenSpec) unknown(name string, isOption bool) error {
 		text = fmt.Sprintf("a port alone is no address: want :%s for all addresses of this host, or host:%s", name, name)
 	} else if ip, err := netip.ParseAddr(name); err == nil && !isOption {
 		text = fmt.Sprintf("no port: want %s", net.JoinHostPort(ip.String(), "port"))
-	} else if near := nearest(name, append(listenWords, listenOptions...)); near != "" {
+	} else if near := conffile.Nearest(name, append(listenWords, listenOptions...)); near != "" {
 		switch {
 		case slices.Contains(listenWords, near) && (!isOption || near != "proxy"):
 			text = fmt.Sprintf("no such word: is %s meant?", near)

@@ -215,7 +215,7 @@ func (s *settings) unknown(file *configText, entries []conffile.Entry) error {
 	text := fmt.Sprintf("key %q: unknown", e.Key)
 	if f := s.lookUp(e.Key); f != nil {
 		text = fmt.Sprintf("key %q: the program defines the flag -%s only after Config.Flags has read the file: it has to do so before", e.Key, f.Name)
-	} else if near := conffile.Nearest(strings.ToLower(key(e.Key)), s.keys()); near != "" {
+	} else if near := conffile.Nearest(key(e.Key), s.keys()); near != "" {
 		text += fmt.Sprintf("; do you mean %q?", near)
 	}
 	return &conffile.Error{File: file.Path, Line: e.Line, Text: text}

@@ -1,11 +1,14 @@
 package conffile
 
-// Nearest returns the one of words that somebody has most likely meant who has written word; empty: it is like none of them. Of several
-// the first counts.
+import "strings"
+
+// Nearest returns the one of words, which are in lower case, that somebody has most likely meant who has written word; empty: it is like
+// none of them. Of several the first counts.
 func Nearest(word string, words []string) string {
 	nearest, least := "", len(word)/3+2 // a slip or two, and one more for each three letters
 	for _, w := range words {
-		if d := distance(word, w); d < least {
+		// One of which hardly a letter is left is another word.
+		if d := distance(strings.ToLower(word), w); d < least && d < len(w)-1 {
 			nearest, least = w, d
 		}
 	}

@@ -127,10 +127,10 @@ func FuzzParse(f *testing.F) {
 }
 
 func TestNearest(t *testing.T) {
-	words := []string{"idle_timeout", "idle_every", "min_spare", "max_spare", "user", "dir", "pool"}
+	words := []string{"idle_timeout", "idle_every", "min_spare", "max_spare", "user", "dir", "pool", "key"}
 	for word, want := range map[string]string{
 		"idle_timeot": "idle_timeout", "idletimeout": "idle_timeout", "timeout": "", "idle_evry": "idle_every", "mx_spare": "max_spare",
-		"usr": "user", "poool": "pool", "d": "", "": "", "something_else_entirely": "", "Dir": "dir",
+		"usr": "user", "poool": "pool", "d": "", "": "", "something_else_entirely": "", "Dir": "dir", "DIR": "dir", "web": "",
 	} {
 		if got := Nearest(word, words); got != want {
 			t.Errorf("%q is like %q, want %q", word, got, want)
