@@ -106,7 +106,7 @@ func TestUpgradeStorm(t *testing.T) {
 		t.Error(err)
 	}
 	n, err := countLines(d.log, "msg=upgraded")
-	if err != nil || n < 3 {
+	if err != nil || n < 2 { // one of them when the storm is over
 		t.Errorf("%d upgrades, %v", n, err)
 	}
 	st, err := d.await("state=serving", "want=4", "died=0", "killed=0")
