@@ -160,6 +160,9 @@ type Record struct {
 //
 // The sequence number is odd while the record is being written, and every word of it is stored atomically: a reader
 // sees the old record or the new one, and a writer that dies in between leaves an odd number and no lock.
+//
+// Words that stand there already are not stored: an atomic store costs more than all else, and one job of a client is much like the
+// next.
 func (s *Slot) Show(r Record) {
 	var rec [SlotSize - sJob]byte
 	if r.Serial != 0 {
@@ -173,11 +176,22 @@ func (s *Slot) Show(r Record) {
 	done := false
 	defer s.survive(&done, debug.SetPanicOnFault(true))
 	seq := s.word(sSeq)
-	seq.Store(seq.Load() | 1)
+	n := seq.Load()
+	torn := n&1 != 0
 	for off := 0; off < len(rec); off += 8 {
-		s.word(sJob + off).Store(order.Uint64(rec[off:]))
+		w, v := s.word(sJob+off), order.Uint64(rec[off:])
+		if w.Load() == v {
+			continue
+		}
+		if !torn {
+			torn = true
+			seq.Store(n | 1)
+		}
+		w.Store(v)
 	}
-	seq.Add(1)
+	if torn {
+		seq.Store((n | 1) + 1)
+	}
 	done = true
 }
 

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // spare counts who could take work, as far as parent and child agree on it.
@@ -145,4 +147,32 @@ func TestText(t *testing.T) { // B47
 	says(9, "")
 	s.Show(Record{})
 	says(0, "")
+}
+
+// What somebody has written over is there again with the next record, also where that is like the last one: of a part, with the number
+// in the middle of a record, and of all that there was.
+func TestShowAgain(t *testing.T) {
+	b := create(t, 1)
+	must(t, b.Bear(0, Serve, 1, "start", time.Unix(8, 8)))
+	must(t, b.SetPhase(0, PhaseServing))
+	s := attach(t, b, 0)
+	s.SetState(Working, time.Unix(9, 9))
+	r := recordOf(9)
+	s.Show(r)
+	want := only(t, b.path)
+	seq := s.word(sSeq).Load()
+	if s.Show(r); s.word(sSeq).Load() != seq {
+		t.Error("written again though it is there")
+	}
+	for _, c := range []struct{ at, n int }{{sClient, 8}, {sText + 16, SlotSize - sText - 16}, {sSeq, 1}, {sSeq, SlotSize - sSeq}} {
+		junk := make([]byte, c.n)
+		if c.n == 1 {
+			junk[0] = 1
+		}
+		must(t, b.write(junk, offset(0)+c.at))
+		s.Show(r)
+		if diff := cmp.Diff(want, only(t, b.path)); diff != "" {
+			t.Errorf("%d bytes at %d: (-want +got)\n%s", c.n, c.at, diff)
+		}
+	}
 }
