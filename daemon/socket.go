@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -65,17 +64,17 @@ func newSocket(fd int, local net.Addr, peer netip.AddrPort, timeout time.Duratio
 
 // as makes of an error of package os what package net would have said.
 func (s *socket) as(op string, err error) error {
-	var path *os.PathError
-	switch {
-	case err == nil, err == io.EOF:
+	if err == nil || err == io.EOF {
 		return err
-	case errors.Is(err, os.ErrClosed):
-		err = net.ErrClosed
-	case errors.As(err, &path):
+	}
+	// One without a search: net/http has a read fail so for each request, to end it.
+	if path, ok := err.(*os.PathError); ok {
 		err = path.Err
-		if errno, ok := err.(syscall.Errno); ok {
-			err = os.NewSyscallError(op, errno)
-		}
+	}
+	if errno, ok := err.(syscall.Errno); ok {
+		err = os.NewSyscallError(op, errno)
+	} else if err == os.ErrClosed {
+		err = net.ErrClosed
 	}
 	return &net.OpError{Op: op, Net: "tcp", Source: s.local, Addr: s.remote, Err: err}
 }
