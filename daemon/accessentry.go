@@ -43,6 +43,10 @@ func (conn *Conn) Log(r Request) *Entry {
 	return conn.c.enter(j, r)
 }
 
+// Logs reports whether Conn.Log begins entries: there is an access log, and the program does not write all of it by itself. It does not
+// change in the life of a child.
+func (c *Child) Logs() bool { return c.tellsJobs }
+
 // enter begins an entry.
 func (c *Child) enter(j *Job, r Request) *Entry {
 	e := &Entry{c: c, j: j, number: c.entries.Add(1), begun: time.Now()}
@@ -128,7 +132,7 @@ func (e *Entry) finish(a outcome) {
 
 // ending tells how a job that ends now has come to that.
 func (j *Job) ending() ending {
-	switch cause := context.Cause(j.ctx); {
+	switch cause := context.Cause(&j.ctx); {
 	case cause == nil:
 	case errors.Is(cause, ErrClientGone):
 		return endGone

@@ -36,15 +36,20 @@ type Conn struct {
 	secure    *tls.Conn // nil: the program gets what is on the wire
 	shaken    atomic.Bool
 	shutWrite atomic.Bool
+	watched   bool         // by the eye
+	seen      atomic.Bool  // something by the eye, missed or not
 	sent      atomic.Int64 // bytes
 	closed    sync.Once
 	closeErr  error
 	asked     sync.Once // for the name of the client's host
 	host      atomic.Pointer[string]
 
+	look  look
+	named atomic.Pointer[named]
+
 	mu  sync.Mutex
-	job *Job // nil: idle between two requests
-	ctx context.Context
+	job *Job        // nil: idle between two requests
+	ctx *jobContext // of the job, or of the one before
 }
 
 // A kind is how a connection's job begins and ends.
@@ -176,12 +181,13 @@ func (c *Child) adopt(acc accepted, k kind) (*Conn, error) {
 		conn.recallHost()
 	}
 	j := c.begin(context.Background(), conn, "", true)
-	conn.job, conn.ctx = j, j.ctx
+	conn.job, conn.ctx = j, &j.ctx
 	if !behind {
 		conn.findHost(j)
 	}
 	// After the job has begun: what the eye sees has a name then.
-	if err := c.eye.watch(conn); err != nil {
+	err = c.eye.watch(conn)
+	if conn.watched = err == nil; err != nil {
 		c.eye.fails(err)
 	}
 	return conn, nil
@@ -201,13 +207,11 @@ func (conn *Conn) Context() context.Context {
 // With returns ctx as a context of the job that runs on the connection: JobOf finds the job in it, and it ends with the
 // job's context, too. Call the returned function when the work is done.
 func (conn *Conn) With(ctx context.Context) (context.Context, context.CancelFunc) {
-	of := conn.Context()
-	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, jobKey{}, JobOf(of)))
-	stop := context.AfterFunc(of, func() { cancel(context.Cause(of)) })
-	return ctx, func() {
-		stop()
-		cancel(context.Canceled)
-	}
+	conn.mu.Lock()
+	of := conn.ctx
+	conn.mu.Unlock()
+	with := &jobContext{parent: ctx, job: of.job, of: of}
+	return with, func() { with.end(context.Canceled) }
 }
 
 // Describe says on the scoreboard what the job on this connection is, cut at 192 bytes. After Finish it says that there
@@ -215,7 +219,7 @@ func (conn *Conn) With(ctx context.Context) (context.Context, context.CancelFunc
 func (conn *Conn) Describe(text string) {
 	if j := conn.running(); j != nil {
 		conn.c.describe(j, text)
-		conn.check() // he may have sent his request and left before it was looked at
+		conn.recall() // he may have sent his request and left before it was looked at
 	}
 }
 
@@ -237,9 +241,9 @@ func (conn *Conn) Busy() {
 	}
 	j := conn.c.begin(context.Background(), conn, "", conn.c.borrow())
 	conn.mu.Lock()
-	conn.job, conn.ctx = j, j.ctx
+	conn.job, conn.ctx = j, &j.ctx
 	conn.mu.Unlock()
-	conn.check()
+	conn.recall()
 }
 
 // Finish says that the job's work is done: a client that leaves from here on was served. If it has left before, that
@@ -249,6 +253,14 @@ func (conn *Conn) Busy() {
 func (conn *Conn) Finish() {
 	conn.check()
 	conn.Await()
+}
+
+// recall tells whether the client had left before anybody missed him. The eye tells a thing once; what it has not seen yet it sees now
+// that he is missed, or else check does when the job is over.
+func (conn *Conn) recall() {
+	if conn.seen.Load() || !conn.watched {
+		conn.check()
+	}
 }
 
 // check tells whether the client has left by now.
@@ -280,7 +292,7 @@ func (conn *Conn) Await() {
 	defer conn.c.mu.Unlock()
 	j.answered = true
 	if conn.c.shown == j.serial {
-		conn.c.show()
+		conn.c.showRecord(j)
 	}
 }
 

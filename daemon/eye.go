@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -105,6 +107,7 @@ func (e *eye) run() {
 			if conn == nil {
 				continue
 			}
+			conn.seen.Store(true) // first: whoever begins to miss him looks for it after he has
 			e.judge(conn, ev.Events)
 		}
 	}
@@ -147,22 +150,41 @@ func (conn *Conn) judge(events uint32) (How, bool) {
 	return netmon.Closed, info != nil && info.State == unix.BPF_TCP_CLOSE_WAIT
 }
 
-// poll asks what the eye's epoll would tell now.
-func (conn *Conn) poll() (events uint32) {
-	conn.control(func(fd int) error {
-		events = hangUps(fd)
-		return nil
-	})
-	return events
+// A look is what poll needs each time, and keeps: who asks at the end of each request makes nothing for that.
+type look struct {
+	mu     sync.Mutex
+	raw    syscall.RawConn
+	ask    func(fd uintptr)
+	events uint32
 }
 
-// hangUps asks what an epoll for EPOLLRDHUP would tell of a descriptor (epoll and poll share their bits, poll(2)).
+// poll asks what the eye's epoll would tell now.
+func (conn *Conn) poll() uint32 {
+	l := &conn.look
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.raw == nil {
+		var err error
+		if l.raw, err = conn.SyscallConn(); err != nil {
+			return 0
+		}
+		l.ask = func(fd uintptr) { l.events = hangUps(int(fd)) }
+	}
+	l.events = 0
+	l.raw.Control(l.ask)
+	return l.events
+}
+
+// hangUps asks what an epoll for EPOLLRDHUP would tell of a descriptor (epoll and poll share their bits, poll(2)). It waits for
+// nothing, so Go's scheduler need not hear of it.
 func hangUps(fd int) uint32 {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-	if n, err := unix.Poll(p, 0); err != nil || n != 1 {
+	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP}
+	var now unix.Timespec
+	n, _, err := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	if err != 0 || n != 1 {
 		return 0
 	}
-	return uint32(p[0].Revents)
+	return uint32(p.Revents)
 }
 
 // info asks the kernel about a TCP connection; nil if it does not say.

@@ -177,3 +177,33 @@ func (s *site) gone(network string, b beginner, w way, pid, n int) {
 }
 
 func addrPort(a net.Addr) netip.AddrPort { return a.(*net.TCPAddr).AddrPort() }
+
+// Who has left when his request is looked at, and was not missed before, is told of at once: the eye, which has seen it, says
+// nothing more.
+func TestGoneBeforeDescribe(t *testing.T) {
+	t.Parallel()
+	s := start(t, lines, "BROOD_PREFORK=1")
+	n := 0
+	for _, network := range networks() {
+		for _, w := range ways {
+			id := network + w.name
+			conn := s.dial(network)
+			say(t, conn, "late "+id+" late")
+			s.event("begin", id)
+			if w.name != "RST" {
+				io.ReadFull(conn, make([]byte, 1)) // the answer comes in one piece
+				drain(t, conn)
+			}
+			w.leave(t, conn)
+			if e := s.event("told", id); e.Text != "true" {
+				t.Errorf("%s: told: %s", id, e.Text)
+			}
+			if n++; s.lost(n)[n-1].How != w.how(network) {
+				t.Errorf("%s: %+v", id, s.lost(n)[n-1])
+			}
+			if e := s.event("end", id); e.Text != "client gone" {
+				t.Errorf("%s ends: %s", id, e.Text)
+			}
+		}
+	}
+}

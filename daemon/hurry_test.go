@@ -33,6 +33,17 @@ func Blind(c *Child) error {
 	return unix.Dup3(int(null.Fd()), c.eye.fd, unix.O_CLOEXEC)
 }
 
+// Saw reports whether the child's eye has seen anything of a connection.
+func Saw(conn *Conn) bool { return conn.seen.Load() }
+
+// Told reports whether the parent has been told that the client of the job has left.
+func Told(conn *Conn) bool {
+	j := conn.running()
+	conn.c.mu.Lock()
+	defer conn.c.mu.Unlock()
+	return j.reported
+}
+
 // A test that sets NAMES, such as "127.0.0.1=a.example.org", and NAMES_AFTER has daemons that find out the names of hosts from
 // there, after that time. What is not named there is not known to anybody.
 func init() {

@@ -21,8 +21,7 @@ type Job struct {
 	serial    uint64
 	older     *Job // the one that runs and began before; nil: there is none
 	newer     *Job
-	ctx       context.Context
-	cancel    context.CancelCauseFunc
+	ctx       jobContext
 	conn      *Conn // nil: a job without one
 	text      string
 	state     scoreboard.State
@@ -67,7 +66,7 @@ func (c *Child) Do(ctx context.Context, text string, fn func(ctx context.Context
 		}
 	})
 	defer stop()
-	return fn(j.ctx)
+	return fn(&j.ctx)
 }
 
 // acquire takes a token: room for one more job.
@@ -97,10 +96,10 @@ func (c *Child) borrow() bool {
 
 func (c *Child) release() { <-c.tokens }
 
-// begin starts a job; token says whether one has been taken for it.
+// begin starts a job, whose context has the values of ctx, which never ends; token says whether one has been taken for it.
 func (c *Child) begin(ctx context.Context, conn *Conn, text string, token bool) *Job {
 	j := &Job{c: c, conn: conn, text: text, state: scoreboard.Working, started: time.Now(), token: token}
-	j.ctx, j.cancel = context.WithCancelCause(context.WithValue(ctx, jobKey{}, j))
+	j.ctx.parent, j.ctx.job = ctx, j
 	if conn != nil {
 		j.state, j.answered, j.sentBefore = conn.first, conn.await, conn.sent.Load()
 	}
@@ -111,8 +110,8 @@ func (c *Child) begin(ctx context.Context, conn *Conn, text string, token bool) 
 	c.enlist(j)
 	c.finishing++
 	c.weighOn()
-	c.show()
-	ring := c.board.Attention()
+	c.showAt(j.started)
+	ring := len(c.jobs) == 1 && c.board.Attention() // else it was busy before
 	c.mu.Unlock()
 	if ring {
 		c.ring()
@@ -122,6 +121,9 @@ func (c *Child) begin(ctx context.Context, conn *Conn, text string, token bool) 
 	}
 	return j
 }
+
+// cancel ends the job's context.
+func (j *Job) cancel(cause error) { j.ctx.end(cause) }
 
 // ring wakes the parent.
 func (c *Child) ring() {
@@ -178,9 +180,9 @@ func (c *Child) end(j *Job, counts bool) {
 			c.tell(control.Message{Kind: control.Settled, Serial: j.serial})
 		}
 	}
-	c.mu.Unlock()
 	j.cancel(context.Canceled)
-	c.finished()
+	c.finish()
+	c.mu.Unlock()
 	if first {
 		c.tell(control.Message{Kind: control.Proven})
 	}
@@ -197,14 +199,21 @@ func (c *Child) end(j *Job, counts bool) {
 // finished lets the process end if this was the last job of a draining child.
 func (c *Child) finished() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.finish()
+}
+
+// finish is finished; c.mu is held.
+func (c *Child) finish() {
 	c.finishing--
 	c.idle.Broadcast()
-	c.mu.Unlock()
 }
 
 // show writes what the child is doing to the scoreboard. c.mu is held.
-func (c *Child) show() {
-	now := time.Now()
+func (c *Child) show() { c.showAt(time.Now()) }
+
+// showAt is show for those who know what time it is.
+func (c *Child) showAt(now time.Time) {
 	j := c.oldest
 	if j == nil {
 		c.shown = 0
@@ -214,6 +223,17 @@ func (c *Child) show() {
 		return
 	}
 	c.board.SetRunning(j.serial, len(c.jobs))
+	c.showRecord(j)
+	state := j.state
+	if j.cancelled {
+		state = scoreboard.Cancelling
+	}
+	c.board.SetState(state, now)
+	c.shown = j.serial
+}
+
+// showRecord writes what a job is. c.mu is held.
+func (c *Child) showRecord(j *Job) {
 	rec := scoreboard.Record{Serial: j.serial, Started: j.started, Deadline: j.deadline, Text: j.text}
 	if j.conn != nil {
 		rec.Client = j.conn.clientName()
@@ -222,12 +242,6 @@ func (c *Child) show() {
 		}
 	}
 	c.board.Show(rec)
-	state := j.state
-	if j.cancelled {
-		state = scoreboard.Cancelling
-	}
-	c.board.SetState(state, now)
-	c.shown = j.serial
 }
 
 // repaint writes what the child is doing once more, if the scoreboard has lost it.

@@ -119,6 +119,17 @@ func work(c *daemon.Child, conn *daemon.Conn) bool {
 		answer("%d %d", os.Getpid(), c.Slot())
 		<-ctx.Done()
 		end()
+	case "late": // of a client who has left before he was missed
+		conn.Await()
+		begin()
+		answer("%d %d", os.Getpid(), c.Slot())
+		for !daemon.Saw(conn) {
+			time.Sleep(time.Millisecond)
+		}
+		conn.Describe(arg)
+		note(event{What: "told", ID: id, Text: fmt.Sprint(daemon.Told(conn))})
+		<-ctx.Done()
+		end()
 	case "drip": // until cancelled, with a word now and then
 		begin()
 		answer("%d %d", os.Getpid(), c.Slot())

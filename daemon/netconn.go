@@ -127,13 +127,23 @@ func (conn *Conn) endpoints() (local, foreign netip.AddrPort, path string) {
 // onUnix is what clients of Unix sockets are called: their ends of it have no names.
 const onUnix = "unix"
 
+// A named is what clientName has found, of whom the PROXY protocol has told by then.
+type named struct {
+	client net.Addr
+	name   string
+}
+
 // clientName names the client for people.
 func (conn *Conn) clientName() string {
-	if conn.client == nil && conn.tcp {
-		return conn.peer.String()
+	if n := conn.named.Load(); n != nil && n.client == conn.client {
+		return n.name
 	}
+	n := &named{conn.client, onUnix}
 	if tcp, ok := conn.client.(*net.TCPAddr); ok {
-		return tcp.String()
+		n.name = tcp.String()
+	} else if conn.client == nil && conn.tcp {
+		n.name = conn.peer.String()
 	}
-	return onUnix
+	conn.named.Store(n)
+	return n.name
 }
