@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/brooddaemon/brood/daemon"
@@ -33,7 +34,7 @@ func HTTP(srv *http.Server) func(context.Context, *daemon.Child) error {
 			return nil // the child drains already
 		}
 		h := &httpLoop{srv: srv, linger: c.LingerTimeout(), single: c.Concurrency() == 1, patient: c.HalfClose() != daemon.HalfCloseGone,
-			open: map[net.Conn]time.Time{}, running: map[*daemon.Conn]int{}, taken: map[*daemon.Conn]bool{}, changed: make(chan struct{}, 1)}
+			logs: c.Logs(), open: map[net.Conn]*link{}, changed: make(chan struct{}, 1)}
 		h.wrap()
 		stop := context.AfterFunc(ctx, h.close)
 		defer stop()
@@ -96,27 +97,30 @@ type httpLoop struct {
 	linger  time.Duration
 	single  bool // one job per child
 	patient bool // a FIN is not all that it takes to leave
+	logs    bool // requests stand in the access log
+	drained atomic.Bool
 	mu      sync.Mutex
-	open    map[net.Conn]time.Time // since when no request runs on it; zero: one does
-	running map[*daemon.Conn]int   // requests
-	taken   map[*daemon.Conn]bool  // hijacked by one that runs
-	drained bool
-	changed chan struct{} // a connection was closed or became idle
+	open    map[net.Conn]*link
+	changed chan struct{} // a connection was closed or became idle, since the drain has begun
 }
 
-// connKey finds the origin of a request in its context.
-type connKey struct{}
-
-// An origin is the connection that a request came on, and its context before net/http has made it end with the connection.
-type origin struct {
-	conn *daemon.Conn
-	ctx  context.Context
+// A link is a connection that is open.
+type link struct {
+	conn    *daemon.Conn    // nil: it is not the daemon's
+	ctx     context.Context // that of its requests, before net/http has made it end with the connection
+	running atomic.Int32    // requests
+	taken   atomic.Bool     // hijacked by one that runs
+	busy    bool            // a request runs on it; mu of the httpLoop
+	since   time.Time       // when it has become idle, if that was during a drain; mu of the httpLoop
 }
 
-// outlive returns ctx without what net/http makes of a FIN: it ends with the origin's own context alone.
-func (o origin) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+// linkKey finds the link of a request in its context.
+type linkKey struct{}
+
+// outlive returns ctx without what net/http makes of a FIN: it ends with the connection's own context alone.
+func (l *link) outlive(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(o.ctx, func() { cancel(context.Cause(o.ctx)) })
+	stop := context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })
 	return ctx, func() {
 		stop()
 		cancel(context.Canceled)
@@ -138,7 +142,9 @@ func (h *httpLoop) wrap() {
 		if connContext != nil {
 			ctx = connContext(ctx, nc)
 		}
-		return context.WithValue(ctx, connKey{}, origin{job(nc), ctx})
+		l := h.linkOf(nc)
+		l.ctx = ctx
+		return context.WithValue(ctx, linkKey{}, l)
 	}
 	h.srv.ConnState = func(nc net.Conn, st http.ConnState) {
 		h.follow(nc, st)
@@ -147,22 +153,22 @@ func (h *httpLoop) wrap() {
 		}
 	}
 	h.srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if h.draining() {
+		if h.drained.Load() {
 			// For HTTP/2 net/http makes a GOAWAY of it.
 			w.Header().Set("Connection", "close")
 		}
 		ctx := r.Context()
-		from, _ := ctx.Value(connKey{}).(origin)
-		conn := from.conn
-		if conn == nil {
+		from, _ := ctx.Value(linkKey{}).(*link)
+		if from == nil || from.conn == nil {
 			handler.ServeHTTP(w, r)
 			return
 		}
-		h.begin(conn)
+		conn := from.conn
+		from.running.Add(1) // there may be several on a connection of HTTP/2
 		conn.Describe(r.Method + " " + r.URL.Path)
 		var count *tally // nil: there is no access log
-		entry := conn.Log(daemon.Request{Line: r.Method + " " + r.RequestURI + " " + r.Proto, Referer: r.Referer(), UserAgent: r.UserAgent()})
-		if entry != nil {
+		if h.logs {
+			entry := conn.Log(daemon.Request{Line: r.Method + " " + r.RequestURI + " " + r.Proto, Referer: r.Referer(), UserAgent: r.UserAgent()})
 			w, count = counted(w, r.ProtoMajor)
 			defer count.end(entry)
 		}
@@ -174,7 +180,7 @@ func (h *httpLoop) wrap() {
 		}
 		ctx, cancel := conn.With(ctx)
 		defer cancel()
-		defer h.end(conn)
+		defer from.end()
 		handler.ServeHTTP(w, r.WithContext(ctx))
 		if count != nil {
 			count.returned, count.gone = true, hasLeft(ctx)
@@ -182,29 +188,30 @@ func (h *httpLoop) wrap() {
 	})
 }
 
-// begin counts a request in; there may be several on a connection of HTTP/2.
-func (h *httpLoop) begin(conn *daemon.Conn) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.running[conn]++
-}
-
 // end counts a request out. When it was the last one, what is left is to send the answer: who leaves when he has it was
 // served.
-func (h *httpLoop) end(conn *daemon.Conn) {
-	h.mu.Lock()
-	h.running[conn]--
-	last := h.running[conn] == 0
-	taken := h.taken[conn]
-	if last {
-		delete(h.running, conn)
-		delete(h.taken, conn)
-	}
-	h.mu.Unlock()
+func (l *link) end() {
 	// A connection that a handler has taken for itself is a job until it is closed.
-	if last && !taken {
-		conn.Finish()
+	if l.running.Add(-1) == 0 && !l.taken.Swap(false) {
+		l.conn.Finish()
 	}
+}
+
+// linkOf returns what is known of a connection, from when it is first heard of.
+func (h *httpLoop) linkOf(nc net.Conn) *link {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.find(nc)
+}
+
+// find is linkOf; h.mu is held.
+func (h *httpLoop) find(nc net.Conn) *link {
+	l := h.open[nc]
+	if l == nil {
+		l = &link{conn: job(nc)}
+		h.open[nc] = l
+	}
+	return l
 }
 
 // job finds the daemon's connection beneath TLS.
@@ -228,21 +235,22 @@ func (h *httpLoop) follow(nc net.Conn, st http.ConnState) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch st {
+	drained := h.drained.Load()
+	switch l := h.find(nc); st {
 	case http.StateHijacked:
-		if h.running[conn] > 0 {
-			h.taken[conn] = true
-		}
+		l.taken.Store(l.running.Load() > 0)
 		delete(h.open, nc)
 	case http.StateClosed:
 		delete(h.open, nc)
 	default:
 		// A new connection has not asked for anything yet: for a drain it is as idle as a kept one.
-		var since time.Time
-		if st == http.StateNew || st == http.StateIdle {
-			since = time.Now()
+		l.busy = st == http.StateActive
+		if drained { // else it is idle since the drain has begun
+			l.since = time.Now()
 		}
-		h.open[nc] = since
+	}
+	if !drained { // nobody waits
+		return
 	}
 	select {
 	case h.changed <- struct{}{}:
@@ -250,17 +258,11 @@ func (h *httpLoop) follow(nc net.Conn, st http.ConnState) {
 	}
 }
 
-func (h *httpLoop) draining() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.drained
-}
-
 // close makes every answer from now on the last one on its connection.
 func (h *httpLoop) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.drained = true
+	h.drained.Store(true)
 }
 
 // drain returns when no connection is left. Nothing is accepted any more.
@@ -276,8 +278,9 @@ func (h *httpLoop) drain() {
 		var late []net.Conn
 		wait := h.linger
 		h.mu.Lock()
-		for nc, since := range h.open {
-			if since.IsZero() {
+		for nc, l := range h.open {
+			since := l.since
+			if l.busy {
 				continue
 			}
 			if since.Before(begun) {
