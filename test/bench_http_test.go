@@ -20,7 +20,7 @@ func BenchmarkHTTP(b *testing.B) {
 	var ours, yard, oursCost, yardCost []float64
 	for b.Loop() {
 		m := openBench(b)
-		d := m.serve("-prefork", "2", "-concurrency", "64")
+		d := m.serve("-prefork", "2", "-pool", "static", "-concurrency", "64")
 		var children, plain []int
 		for _, p := range m.board(d).serving() {
 			children = append(children, p.pid)
