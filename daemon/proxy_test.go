@@ -165,6 +165,8 @@ func TestProxyRefused(t *testing.T) {
 			wait := map[bool]string{true: "1h", false: "150ms"}[d.end]
 			s := launchAs(t, lines, logged, "BROOD_PREFORK=1", behind(d.version), "HEADER_WAIT="+wait).served()
 			for _, network := range []string{"unix", "tcp4"} {
+				// The one before has been closed; his job may end a moment after that.
+				s.await("nobody", func(b *scoreboard.Snapshot) bool { return b.Children[0].Running == 0 })
 				conn := s.dial(network)
 				io.WriteString(conn, d.said)
 				if d.end {
