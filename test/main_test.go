@@ -97,7 +97,7 @@ func TestScripts(t *testing.T) {
 }
 
 // aside are scripts about how daemons start, about files and what is printed: much of it other programs', little at the same time.
-var aside = regexp.MustCompile(`^(access|command|crash|daemonize|dev|doctor|environment|flags|foreground|launch|limits|listeners|lock|long|loop|pidfile|` +
+var aside = regexp.MustCompile(`^(access|command|config|conns|crash|daemonize|dev|doctor|environment|flags|foreground|launch|limits|listeners|lock|log|long|loop|nofork|pidfile|` +
 	`pinned|relative|restart|status|users|why|reload_(broken|hangs|interval|late|link|many|not|saves|slow|soak|stopped|trusted))`)
 
 // scripts returns the scripts that are to be run.
