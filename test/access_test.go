@@ -145,6 +145,7 @@ func TestAccessEndings(t *testing.T) {
 // A handler that answers nothing when its context ends: who has left was not answered, whoever of the two has seen that first; who is
 // still there was, by net/http, and the line says what he got.
 func TestAccessUnanswered(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	for _, concurrency := range []string{"1", "4"} {
 		t.Run(concurrency, func(t *testing.T) {

@@ -115,6 +115,7 @@ func callsItselfLocalhost() bool {
 // Somebody who may not connect does so again and again: others are served meanwhile, the log does not grow with it, and it counts all of
 // them. Neither jobs nor children are used up, and the count outlives a reload.
 func TestAdmitFlood(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	const flood = 3000
 	s := openSite(t)

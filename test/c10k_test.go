@@ -12,6 +12,7 @@ import (
 
 // Four children hold a thousand connections open, and are full.
 func TestC10kSmall(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	testC10k(t, 250)
 }

@@ -10,6 +10,7 @@ import (
 
 // Whatever ends it, nothing is left behind.
 func TestDevStops(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	for _, c := range []struct {
 		name   string

@@ -237,6 +237,7 @@ func TestDevEnvironment(t *testing.T) {
 
 // A checkout of 500 files is two builds at most, one after the other. B32
 func TestDevStorm(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	w := openWorkshop(t)
 	w.start()

@@ -75,6 +75,7 @@ func busyBoard(t *testing.T) *server {
 
 // What the reader in Python says is what brood says, field by field.
 func TestReaderAgrees(t *testing.T) {
+	leaveToPlain(t)
 	needPython(t)
 	t.Parallel()
 	d := busyBoard(t)

@@ -7,6 +7,7 @@ import (
 
 // However children take turns in accepting, nobody works for a client who has left, in order or not, and nobody else is hurt.
 func TestSerializeGone(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	for _, mode := range serializeModes {
 		t.Run(mode, func(t *testing.T) {

@@ -129,6 +129,7 @@ func (sp *spool) gives(t *testing.T, id, dir string, tries int, words string) {
 
 // Jobs that work, that fail for a while, that always fail, and that nobody understands.
 func TestSpoolJobs(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	sp := openSpool(t)
 	good, twice := sp.mustPut(t, "words\nto be or\nnot to be"), sp.mustPut(t, "fail 2\n")
@@ -162,6 +163,7 @@ func TestSpoolJobs(t *testing.T) {
 // A job in hand is finished when the code is reloaded and when the daemon stops or its parent dies; one whose daemon stops at
 // once waits for the next as if nothing had been; one whose child is killed is begun again.
 func TestSpoolJobInHand(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	for name, c := range map[string]struct {
 		end    func(sp *spool, worker int) error

@@ -14,6 +14,7 @@ const unitFiles = "../contrib/systemd"
 
 // The units that are shipped are ones that systemd understands.
 func TestSystemdUnits(t *testing.T) {
+	leaveToPlain(t)
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Skip("systemd-analyze is not installed: the units are not looked at")
@@ -52,6 +53,7 @@ var boundingPattern = regexp.MustCompile(`(?m)^CapabilityBoundingSet=(.*)$`)
 // With the capabilities that the unit leaves it, a root parent with other children does everything: it becomes them, sees a client
 // who has left a child that cannot look, kills it, rolls over and stops.
 func TestSystemdCapabilities(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("not root: there are no capabilities to leave out")

@@ -43,6 +43,7 @@ var colours = regexp.MustCompile(`\x1b\[\d*m`)
 
 // On a terminal the table of brood status is coloured and fits, but for what is no text; without one nothing is coloured or cut.
 func TestStatusOnTerminal(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	s := openSite(t)
 	d := mustServe(t, s, "jobs")
@@ -84,6 +85,7 @@ func TestStatusOnTerminal(t *testing.T) {
 // Who waits at a terminal is told how far the daemon is, in a line that is gone when it is done. Anywhere else nothing is written
 // but the outcome.
 func TestProgress(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	s := openSite(t)
 	d := mustServe(t, s, "jobs", "-prefork", "2", "-soak", "1s")

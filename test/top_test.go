@@ -139,6 +139,7 @@ func (v *viewer) ends() {
 
 // An operator looks at a daemon, kills one child and drains another, and looks on when the parent is stopped and when it is dead.
 func TestTop(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	s := openSite(t)
 	d := mustServe(t, s, "jobs")
@@ -223,6 +224,7 @@ func TestTop(t *testing.T) {
 
 // However it is ended the terminal is as before; and when the daemon stops, it goes on showing what it has seen.
 func TestTopEnds(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	s := openSite(t)
 	d := mustServe(t, s, "jobs")

@@ -77,6 +77,7 @@ func healthy(t *testing.T, url string, want int, words string) {
 // brood web tells how a daemon does before it runs, while it serves, when its parent is stopped, and after that has been
 // killed; and it ends when it is told to.
 func TestWeb(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	s := openSite(t)
 	run := s.dir + "/daemon"
@@ -131,6 +132,7 @@ func sameShape(t *testing.T, d *server, url string) {
 
 // The daemons of root can be shown by a process that is not root and may do nothing but read.
 func TestWebOfRoot(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("takes root")
@@ -161,6 +163,7 @@ func TestWebOfRoot(t *testing.T) {
 
 // Its command line.
 func TestWebUsage(t *testing.T) {
+	leaveToPlain(t)
 	t.Parallel()
 	s := openSite(t)
 	for args, want := range map[string]string{
