@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,22 +87,28 @@ func notHere(err error) bool {
 	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)
 }
 
-// bind opens a listening socket that children can share. Nobody but this user can connect to a Unix socket yet.
-func bind(network, address string, timeout time.Duration) (*listener, error) {
+// listenConfig has every socket prepared before it is bound.
+func listenConfig(prepare func(fd int) error) net.ListenConfig {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
-		if cerr := c.Control(func(fd uintptr) {
-			if err = inheritable(int(fd), network, timeout); err == nil && network == "unix" {
-				// The path is born with this mode, less the umask.
-				err = os.NewSyscallError("fchmod", unix.Fchmod(int(fd), 0o600))
-			}
-		}); cerr != nil {
-			return cerr
-		}
-		return err
+		cerr := c.Control(func(fd uintptr) { err = prepare(int(fd)) })
+		return cmp.Or(cerr, err)
 	}}
 	// The kernel's tables show a client of an MPTCP socket as connected for ever.
 	lc.SetMultipathTCP(false)
+	return lc
+}
+
+// bind opens a listening socket that children can share. Nobody but this user can connect to a Unix socket yet.
+func bind(network, address string, timeout time.Duration) (*listener, error) {
+	lc := listenConfig(func(fd int) error {
+		err := inheritable(fd, network, timeout)
+		if err == nil && network == "unix" {
+			// The path is born with this mode, less the umask.
+			err = os.NewSyscallError("fchmod", unix.Fchmod(fd, 0o600))
+		}
+		return err
+	})
 	l, err := lc.Listen(context.Background(), network, address)
 	if errors.Is(err, unix.EADDRINUSE) && network == "unix" {
 		if why := removeStale(address); why != nil {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +34,7 @@ func (p *Parent) queues(l *listener, a address, at spot) (all []*listener, err e
 			"take it out of the socket unit, or set another mode", l.addr, SerializeReuseport)
 	}
 	if !l.kept { // or it has that already, and a trial has no more than its number
-		if err := os.NewSyscallError("setsockopt", unix.SetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)); err != nil {
+		if err := reusePort(l.fd); err != nil {
 			return all, err
 		}
 	}
@@ -51,21 +50,19 @@ func (p *Parent) queues(l *listener, a address, at spot) (all []*listener, err e
 	return all, nil
 }
 
+// reusePort lets other sockets be bound to the same address.
+func reusePort(fd int) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+}
+
 // another binds one more socket to the same address.
 func (l *listener) another(network string, timeout time.Duration) (*listener, error) {
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var err error
-		if cerr := c.Control(func(fd uintptr) {
-			err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
-			if err == nil {
-				err = inheritable(int(fd), l.network, timeout)
-			}
-		}); cerr != nil {
-			return cerr
+	lc := listenConfig(func(fd int) error {
+		if err := reusePort(fd); err != nil {
+			return err
 		}
-		return err
-	}}
-	lc.SetMultipathTCP(false)
+		return inheritable(fd, l.network, timeout)
+	})
 	ln, err := lc.Listen(context.Background(), network, l.addr)
 	if err != nil {
 		return nil, err
