@@ -12,7 +12,8 @@ import (
 // Queue says how much a [Writer] holds and how long it is patient. The zero value is ready to use.
 type Queue struct {
 	// Bytes bounds what waits in memory, each record counted with 32 bytes of book-keeping. 0 means 1 MiB. A record that is
-	// longer than this is always dropped. The memory in use is at most about twice as much.
+	// longer than this is always dropped. A quarter more is there for the hasty alone. The memory in use is at most about
+	// twice as much.
 	Bytes int
 	// Wait is how long one Write may block when there is no room. 0 means not at all.
 	Wait time.Duration
@@ -100,31 +101,48 @@ func lostText(n uint64) []byte {
 // It blocks for Queue.Wait at the longest, and not at all once the queue is known to be full: a stuck disk costs one wait and
 // not one for each record. A dropped record is no error, since an error would end an io.Copy or an io.MultiWriter that has
 // other things to do; see [Writer.Dropped]. After Close the error wraps os.ErrClosed.
-func (w *Writer) Write(p []byte) (int, error) { return w.write(p, w.q.Wait > 0) }
-
-// Hasty returns a view of w whose Write never blocks, for a caller who has no time at all: it drops the record at once if
-// there is no room.
-func (w *Writer) Hasty() io.Writer { return hasty{w} }
-
-type hasty struct{ w *Writer }
-
-func (h hasty) Write(p []byte) (int, error) { return h.w.write(p, false) }
-
-func (w *Writer) write(p []byte, wait bool) (int, error) {
+func (w *Writer) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	cost := len(p) + recordCost
-	if !w.room(cost) && !w.full && cost <= w.q.Bytes && wait {
+	if !w.room(cost) && !w.full && cost <= w.q.Bytes && w.q.Wait > 0 {
 		w.awaitRoom(cost)
 	}
+	room := w.room(cost)
+	if !room && cost <= w.q.Bytes { // a record that never fits says nothing about the queue
+		w.full = true
+	}
+	return w.admit(p, cost, room)
+}
+
+// Hasty returns a view of w whose Write never blocks, for a caller who has no time at all.
+//
+// So that those who can wait do not crowd it out, it has a quarter of Queue.Bytes to itself; beyond that its records are dropped at
+// once. What it drops says nothing about the sink, so nobody else stops waiting for it.
+func (w *Writer) Hasty() io.Writer { return hasty{w} }
+
+type hasty struct{ w *Writer }
+
+func (h hasty) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	w := h.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	cost := len(p) + recordCost
+	return w.admit(p, cost, cost <= w.q.Bytes && w.used+cost <= w.q.Bytes+w.q.Bytes/4)
+}
+
+// admit queues a copy of p, or counts it as dropped where there is no room.
+func (w *Writer) admit(p []byte, cost int, room bool) (int, error) {
 	switch {
 	case w.closed:
 		return 0, fmt.Errorf("write log: %w", os.ErrClosed)
-	case !w.room(cost):
-		w.full = w.full || cost <= w.q.Bytes // a record that never fits says nothing about the queue
+	case !room:
 		w.lost++
 		w.dropped++
 		w.work.Signal() // if nothing else is queued, the notice is due now

@@ -275,22 +275,35 @@ func TestRecordThatNeverFits(t *testing.T) {
 	})
 }
 
-// TestHasty shows that the view without patience drops at once what the Writer itself would wait for.
+// The hasty one waits for nobody and is not crowded out by those who wait; what it drops takes their patience from nobody.
 func TestHasty(t *testing.T) {
-	sink := new(valve)
-	sink.shut()
-	w := NewWriter(sink, Queue{Bytes: 256, Wait: time.Hour})
-	h := w.Hasty()
-	for range 100 {
-		if n, err := h.Write([]byte("0123456789\n")); n != 11 || err != nil {
-			t.Fatalf("Write returned %d, %v", n, err)
+	synctest.Test(t, func(t *testing.T) {
+		v := &valve{}
+		v.shut()
+		w := NewWriter(v, Queue{Bytes: 8 * (2 + recordCost), Wait: time.Hour})
+		for range 8 {
+			mustWrite(t, w, "a\n")
 		}
-	}
-	if w.Dropped() == 0 {
-		t.Error("nothing was dropped")
-	}
-	sink.open()
-	if err := w.Close(); err != nil {
-		t.Error(err)
-	}
+		var patient sync.WaitGroup
+		for range 5 {
+			patient.Go(func() { mustWrite(t, w, "p\n") })
+		}
+		synctest.Wait()
+		h := w.Hasty()
+		for _, s := range []string{"b\n", "c\n", "d\n"} {
+			if d := took(func() { mustWrite(t, h, s) }); d != 0 {
+				t.Errorf("%q took %v", s, d)
+			}
+		}
+		if n := w.Dropped(); n != 1 {
+			t.Errorf("%d dropped, want the last one that was in a hurry", n)
+		}
+		time.Sleep(time.Minute)
+		v.open()
+		patient.Wait()
+		want := strings.Repeat("a\n", 8) + "b\nc\n… 1 line dropped\n" + strings.Repeat("p\n", 5)
+		if err := w.Close(); err != nil || v.text() != want {
+			t.Errorf("Close: %v, got %q, want %q", err, v.text(), want)
+		}
+	})
 }
