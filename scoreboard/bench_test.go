@@ -1,6 +1,7 @@
 package scoreboard
 
 import (
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -76,4 +77,24 @@ func BenchmarkRead(b *testing.B) {
 			b.Fatal(s, err)
 		}
 	})
+}
+
+// BenchmarkDuties is what it takes to look what all the others do.
+func BenchmarkDuties(b *testing.B) {
+	for _, slots := range []int{32, 256, 1024} {
+		b.Run(fmt.Sprint(slots), func(b *testing.B) {
+			board, err := Create(b.TempDir()+"/scoreboard", Identity{}, slots)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer board.Remove()
+			s, err := Attach(board.FD(), 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				s.Duties()
+			}
+		})
+	}
 }

@@ -87,6 +87,7 @@ const (
 	sRunning = 160 // u64, jobs running
 	sSkipped = 168 // u64, clients that had left before they were accepted
 	sRefused = 176 // u64, clients that were refused
+	sDuty    = 184 // u64, a Duty
 	sSeq     = 192 // u64, odd while the record below is being written
 	sJob     = 200 // u64, serial of the job that the record describes, 0: none
 	sStarted = 208 // u64, ns since 1970

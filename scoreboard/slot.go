@@ -136,6 +136,54 @@ func (s *Slot) Refuse() {
 	done = true
 }
 
+// A Duty is what a child does that has nothing to do, where they take turns in waiting for connections.
+type Duty uint64
+
+const (
+	DutyNone Duty = iota // it has something to do, or waits whatever the others do
+	DutyOn               // it waits for connections
+	DutyOff              // it rests until it is called
+)
+
+// SetDuty says what a child does that has nothing to do.
+//
+// Who says so before it looks what the others do, and does what it has said only if it finds enough of them, is seen by those who leave
+// their duty and look after that, or sees that they have.
+func (s *Slot) SetDuty(d Duty) {
+	done := false
+	defer s.survive(&done, debug.SetPanicOnFault(true))
+	s.word(sDuty).Store(uint64(d))
+	done = true
+}
+
+// Duties are how many other children, of those that are fed by the listeners and not asked to leave, wait for connections, rest until they
+// are called, and do neither.
+type Duties struct{ On, Off, None int }
+
+// Duties looks what the others do. If the file has been cut short there are none.
+func (s *Slot) Duties() (all Duties) {
+	done := false
+	defer s.survive(&done, debug.SetPanicOnFault(true))
+	var found Duties
+	for i := range s.slots {
+		base := offset(i)
+		p := Phase(s.at(base + sPhase).Load())
+		if i == s.slot || p != PhaseStarting && p != PhaseServing || Kind(s.at(base+sKind).Load()) != Serve {
+			continue
+		}
+		switch Duty(s.at(base + sDuty).Load()) {
+		case DutyOn:
+			found.On++
+		case DutyOff:
+			found.Off++
+		default:
+			found.None++
+		}
+	}
+	done = true
+	return found
+}
+
 // Revoked returns the serial of the job whose client has left, 0: none.
 func (s *Slot) Revoked() uint64 {
 	done := false

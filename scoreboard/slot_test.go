@@ -176,3 +176,46 @@ func TestShowAgain(t *testing.T) {
 		}
 	}
 }
+
+// Duties counts the others that are fed by the listeners, as far as parent and child agree on it.
+func TestDuties(t *testing.T) {
+	phases := []Phase{PhaseFree, PhaseStarting, PhaseServing, PhaseDraining, PhaseKilling, 99}
+	b := create(t, 1+2*4*len(phases))
+	must(t, b.Bear(0, Serve, 1, "", time.Now()))
+	must(t, b.SetPhase(0, PhaseServing))
+	s := attach(t, b, 0)
+	s.SetDuty(DutyOn) // of itself it knows
+	slot := 1
+	var want Duties
+	for _, kind := range []Kind{Serve, Dequeue} {
+		for _, p := range phases {
+			for d := range Duty(4) {
+				must(t, b.Bear(slot, kind, 1, "", time.Now()))
+				must(t, b.SetPhase(slot, p))
+				attach(t, b, slot).SetDuty(d)
+				slot++
+				if kind == Serve && (p == PhaseStarting || p == PhaseServing) {
+					switch d {
+					case DutyOn:
+						want.On++
+					case DutyOff:
+						want.Off++
+					default:
+						want.None++
+					}
+				}
+				if got := s.Duties(); got != want {
+					t.Errorf("phase %d, duty %d: %+v, want %+v", p, d, got, want)
+				}
+			}
+		}
+	}
+	if (want != Duties{2, 2, 4}) {
+		t.Errorf("%+v in all", want)
+	}
+	must(t, b.Free(2))
+	must(t, os.Truncate(b.path, 0))
+	if got := s.Duties(); got != (Duties{}) {
+		t.Errorf("of a file that has been cut short: %+v", got)
+	}
+}

@@ -216,6 +216,7 @@ func TestBytes(t *testing.T) {
 	s.Skip()
 	s.Refuse()
 	s.Refuse()
+	s.SetDuty(DutyOff)
 	s.Show(Record{
 		Serial: 1<<40 + 27, Started: time.Unix(0, 1<<40+28), Inode: 1<<40 + 29, Deadline: 1<<40 + 32, Client: overlong(30), Text: overlong(31),
 	})
@@ -264,7 +265,7 @@ func TestBytes(t *testing.T) {
 	compare("slot", file[4096+512:4096+1024], doc.Slot, map[string][]byte{
 		"pid": u64(4712), "generation": u64(1<<40 + 20), "born": u64(1<<40 + 22), "phase": u64(4),
 		"revoked": u64(1<<40 + 23), "kind": u64(1), "cause": long(21, 80), "state": u64('C'), "since": u64(1<<40 + 24),
-		"serial": u64(1<<40 + 25), "done": u64(1), "running": u64(1<<40 + 26), "skipped": u64(1), "refused": u64(2), "sequence": u64(2),
+		"serial": u64(1<<40 + 25), "done": u64(1), "running": u64(1<<40 + 26), "skipped": u64(1), "refused": u64(2), "duty": u64(2), "sequence": u64(2),
 		"job": u64(1<<40 + 27), "started": u64(1<<40 + 28), "inode": u64(1<<40 + 29), "limit": u64(1<<40 + 32),
 		"client": long(30, 88), "text": long(31, 192),
 	})
