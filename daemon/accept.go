@@ -2,68 +2,22 @@ package daemon
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// A childListener is an inherited listening socket. All children share it; closing it here takes nothing from them.
-type childListener struct {
-	fd    int
-	tcp   bool
-	addr  net.Addr
-	first *childListener // of those on the same address, each with a queue of its own; itself, if there are no others
-	queue int            // which of them it is, counted from 0; -1: every child waits on it
-	name  string
-	spec  listenSpec
-	tls   *tls.Config // nil: it has no certificate
-}
-
-func adoptListener(fd int, known listening) (*childListener, error) {
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return nil, fmt.Errorf("inherited listener: %w", os.NewSyscallError("getsockname", err))
-	}
-	if u, ok := sa.(*unix.SockaddrUnix); ok {
-		return &childListener{fd: fd, queue: -1, addr: &net.UnixAddr{Name: u.Name, Net: "unix"}, name: known.Name, spec: known.Spec}, nil
-	}
-	ap := addrPort(sa)
-	if !ap.IsValid() {
-		return nil, fmt.Errorf("inherited listener %d is neither TCP nor Unix", fd)
-	}
-	return &childListener{fd: fd, tcp: true, queue: -1, addr: net.TCPAddrFromAddrPort(ap), name: known.Name, spec: known.Spec}, nil
-}
-
-// addrPort is the address of an IP socket, zero for others.
-func addrPort(sa unix.Sockaddr) netip.AddrPort {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		a := netip.AddrFrom16(sa.Addr)
-		if a.Is4In6() {
-			a = a.Unmap()
-		} else if sa.ZoneId != 0 {
-			a = a.WithZone(strconv.Itoa(int(sa.ZoneId)))
-		}
-		return netip.AddrPortFrom(a, uint16(sa.Port))
-	}
-	return netip.AddrPort{}
-}
-
 // An acceptor waits for connections on all listeners of a child.
 //
 // It waits in an epoll of its own with EPOLLEXCLUSIVE, unless Config.Serialize says none: Go's poller registers a shared
 // listener without it and wakes every idle child for each connection (golang/go#17249). A bare blocking accept could not be
-// woken for draining, so an eventfd stands beside the listeners. In modes with a lock it waits only while it has that.
+// woken for draining, so an eventfd stands beside the listeners. In modes with a lock it waits only while it has that, and where there
+// is a roster only while it is on duty.
 type acceptor struct {
 	c         *Child
 	epoll     int
@@ -77,6 +31,7 @@ type acceptor struct {
 	next      int                     // turn
 	mode      Serialize
 	lock      *turnLock    // nil: all children wait at once
+	duty      *duty        // nil: whoever has nothing to do waits
 	queues    map[int]bool // turn; those that the parent has told this child to wait on
 	reserve   reserve
 }
@@ -95,6 +50,9 @@ func (c *Child) newAcceptor(ls []*childListener, t turnTaker) (*acceptor, error)
 	}
 	if a.lock, err = t.lock(c.complain); err == nil && a.lock != nil {
 		err = a.lock.interruptible(a.wake)
+	}
+	if err == nil && t.roster() && c.cfg.Concurrency == 1 {
+		a.duty, err = newDuty(c.board, t.fd, ep, a.wake)
 	}
 	if err != nil {
 		return nil, err
@@ -131,7 +89,14 @@ func (a *acceptor) add(i int) error {
 	if a.mode == SerializeNone {
 		ev.Events = unix.EPOLLIN
 	}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(a.epoll, unix.EPOLL_CTL_ADD, a.listeners[i].fd, &ev))
+	err := unix.EpollCtl(a.epoll, unix.EPOLL_CTL_ADD, a.listeners[i].fd, &ev)
+	if err == unix.EINVAL && a.duty != nil && !a.duty.apart {
+		if err := a.duty.part(); err != nil {
+			return err
+		}
+		err = unix.EpollCtl(a.epoll, unix.EPOLL_CTL_ADD, a.listeners[i].fd, &ev)
+	}
+	return os.NewSyscallError("epoll_ctl", err)
 }
 
 // errYield is returned by accept when somebody has work that needs no connection, or wants the turn.
@@ -142,11 +107,12 @@ var errYield = errors.New("somebody else comes first")
 type accepted struct {
 	fd   int
 	from *childListener
-	peer unix.Sockaddr
+	peer netip.AddrPort // of IP
+	idle bool           // nothing else has been done before it came
 }
 
 // accept waits for a connection, for which a token has been taken.
-func (a *acceptor) accept(ctx context.Context) (accepted, error) {
+func (a *acceptor) accept(ctx context.Context) (_ accepted, err error) {
 	select {
 	case a.turn <- struct{}{}:
 	case <-a.c.draining:
@@ -155,6 +121,9 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 		return accepted{}, ctx.Err()
 	}
 	defer func() { <-a.turn }()
+	if a.duty != nil {
+		defer func() { a.duty.leave(err == nil) }()
+	}
 	if ctx.Done() != nil {
 		stop := context.AfterFunc(ctx, a.interrupt)
 		defer stop()
@@ -201,35 +170,49 @@ func (a *acceptor) accept(ctx context.Context) (accepted, error) {
 			}
 		}
 		fresh = false
-		n, err := unix.EpollWait(a.epoll, events, -1)
-		if err != nil && err != unix.EINTR {
-			return accepted{}, os.NewSyscallError("epoll_wait", err)
+		n, err := a.sleep(events)
+		if err != nil {
+			return accepted{}, err
 		}
 		// A connection goes before a waking: nobody else has been woken for it, so it would lie until the next one comes.
-		i := slices.IndexFunc(events[:max(n, 0)], func(ev unix.EpollEvent) bool { return ev.Fd >= 0 })
+		i := slices.IndexFunc(events[:n], func(ev unix.EpollEvent) bool { return ev.Fd >= 0 })
 		if i < 0 {
 			a.woken(ctx)
 			continue
 		}
+		if a.behind && a.duty != nil && !a.duty.apart && a.duty.board.Duties().On > 0 {
+			continue // he has been woken for it, too
+		}
 		l := a.listeners[events[i].Fd]
-		fd, peer, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, peer, err := acceptNow(l.fd)
 		if a.reserve.spend(err) {
-			fd, peer, err = unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			fd, peer, err = acceptNow(l.fd)
 		}
 		if short(err) {
 			unlock() // then somebody else may take it
 			a.rest(ctx, err)
 			// Once more, also when this child is to leave: nobody else was woken for this connection.
-			fd, peer, err = unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			fd, peer, err = acceptNow(l.fd)
 		}
 		switch {
 		case err == nil:
-			return accepted{fd, l.first, peer}, nil
+			return accepted{fd, l.first, peer, true}, nil
 		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EBADF), errors.Is(err, unix.ENOTSOCK):
 			return accepted{}, os.NewSyscallError("accept4", err)
 		}
 		// Anything else concerns one connection that came to nothing (accept(2), "Error handling").
 	}
+}
+
+// sleep waits for a connection or an interruption, which may be none.
+func (a *acceptor) sleep(events []unix.EpollEvent) (int, error) {
+	if a.duty != nil && a.waits() {
+		return a.duty.sleep(events, a.behind)
+	}
+	if a.duty != nil {
+		a.duty.leave(false)
+	}
+	return epollWait(a.epoll, events)
 }
 
 // grab takes a connection that is there already. Somebody who sleeps has been woken for it, and will find none.
@@ -240,8 +223,8 @@ func (a *acceptor) grab() (accepted, bool) {
 		if a.shut[l] || l.queue >= 0 && !a.queues[l.queue] {
 			continue
 		}
-		if fd, peer, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC); err == nil {
-			return accepted{fd, l.first, peer}, true
+		if fd, peer, err := acceptNow(l.fd); err == nil {
+			return accepted{fd, l.first, peer, false}, true
 		}
 	}
 	return accepted{}, false
@@ -326,10 +309,11 @@ func (a *acceptor) pause(paused bool) error {
 }
 
 // yield takes all listeners out of the epoll and puts them back, so that those who wait in other children for a connection
-// come first: the kernel wakes who was registered first (add_wait_queue_exclusive, kernel/sched/wait.c).
-func (a *acceptor) yield() error {
+// come first: the kernel wakes who was registered first (add_wait_queue_exclusive, kernel/sched/wait.c). Where there is a roster, those
+// who stand behind wait while nobody else does. If behind is false that is over.
+func (a *acceptor) yield(behind bool) error {
 	return a.alone(func() error {
-		a.behind = true
+		a.behind = behind
 		if a.paused {
 			return nil
 		}

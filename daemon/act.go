@@ -89,6 +89,7 @@ func (l *loop) do(a action) {
 		l.try(l.board.SetRevoked(a.slot, a.serial))
 	case actFree:
 		l.try(l.board.Free(a.slot))
+		l.lostTurns() // now that nobody counts on it
 	case actPolicy:
 		if !l.hooks.do("OnClientDisconnect", func() { l.judge(evGone(a)) }) {
 			l.later = append(l.later, evVerdict{a.who, a.d, Ignore})

@@ -69,7 +69,7 @@ func (c *Child) look(n int) {
 // client tells who has connected, as the rules see him.
 func (acc accepted) client() rules.Peer {
 	if acc.from.tcp {
-		return rules.Peer{Addr: addrPort(acc.peer).Addr()}
+		return rules.Peer{Addr: acc.peer.Addr()}
 	}
 	cred, err := unix.GetsockoptUcred(acc.fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {

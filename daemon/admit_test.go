@@ -61,7 +61,7 @@ func TestClientOfUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	var acc accepted
-	rc.Control(func(fd uintptr) { acc.fd, acc.peer, err = unix.Accept4(int(fd), unix.SOCK_CLOEXEC) })
+	rc.Control(func(fd uintptr) { acc.fd, acc.peer, err = acceptNow(int(fd)) })
 	if err != nil {
 		t.Fatal(err)
 	}

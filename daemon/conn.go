@@ -44,7 +44,6 @@ type Conn struct {
 	asked     sync.Once // for the name of the client's host
 	host      atomic.Pointer[string]
 
-	look  look
 	named atomic.Pointer[named]
 
 	mu  sync.Mutex
@@ -160,16 +159,16 @@ func (c *Child) welcome(acc accepted, k kind) *Conn {
 
 // adopt makes a Conn of an accepted descriptor and begins its job.
 func (c *Child) adopt(acc accepted, k kind) (*Conn, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(acc.fd, &st); err != nil {
+	inode, err := inodeNow(acc.fd)
+	if err != nil {
 		unix.Close(acc.fd)
-		return nil, os.NewSyscallError("fstat", err)
+		return nil, os.NewSyscallError("statx", err)
 	}
 	nc, err := c.connOf(acc)
 	if err != nil {
 		return nil, err
 	}
-	conn := &Conn{Conn: nc, c: c, inode: st.Ino, tcp: acc.from.tcp, peer: addrPort(acc.peer), from: acc.from, kind: k}
+	conn := &Conn{Conn: nc, c: c, inode: inode, tcp: acc.from.tcp, peer: acc.peer, from: acc.from, kind: k}
 	behind := acc.from.spec.Proxy != ""
 	if behind {
 		conn.kind, conn.later = unknownClient, k
@@ -265,8 +264,15 @@ func (conn *Conn) recall() {
 
 // check tells whether the client has left by now.
 func (conn *Conn) check() {
-	if conn.expected() { // else nobody would be told, and the kernel need not be asked
-		conn.c.eye.judge(conn, conn.poll())
+	if !conn.expected() { // nobody would be told, and nobody need be asked
+		return
+	}
+	e := conn.c.eye
+	if conn.watched && !conn.seen.Load() {
+		e.sweep()
+	}
+	if !conn.watched || conn.seen.Load() {
+		e.judge(conn, conn.poll())
 	}
 }
 

@@ -92,3 +92,10 @@ func (p *pool) yield(generation uint64) {
 		p.do(actTell{m.who, control.Message{Kind: control.Yield}})
 	}
 }
+
+// stepUp takes that back: there is to be no newer code for now.
+func (p *pool) stepUp(generation uint64) {
+	for _, m := range p.servers(generation, phaseServing) {
+		p.do(actTell{m.who, control.Message{Kind: control.Yield, Leaving: true}})
+	}
+}

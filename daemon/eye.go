@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -51,20 +49,11 @@ func (e *eye) watch(conn *Conn) error {
 	conn.token = token
 	e.conns[token] = conn
 	e.mu.Unlock()
-	rc, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var aerr error
-	err = rc.Control(func(fd uintptr) {
-		aerr = unix.EpollCtl(e.fd, unix.EPOLL_CTL_ADD, int(fd), &unix.EpollEvent{
+	return conn.control(func(fd int) error {
+		return os.NewSyscallError("epoll_ctl", unix.EpollCtl(e.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{
 			Events: unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(token),
-		})
+		}))
 	})
-	if err == nil {
-		err = os.NewSyscallError("epoll_ctl", aerr)
-	}
-	return err
 }
 
 // fails tells the log, once, that this child has to rely on the parent's look.
@@ -91,26 +80,45 @@ func (e *eye) run() {
 		e.fails(err)
 		return
 	}
-	events := make([]unix.EpollEvent, 64)
+	for rc.Read(func(uintptr) bool { return e.sweep() }) == nil {
+	}
+}
+
+// sweep acts on all that the kernel has to tell by now, of whatever connections. It reports whether there was anything.
+//
+// Who asks about one connection at the end of its job asks for all of them so: that costs less than to ask the kernel about the one. When
+// it returns, the connections of which anything has been told before it was called are marked as seen, whoever the kernel has told.
+func (e *eye) sweep() (found bool) {
 	for {
-		var n int
-		if err := rc.Read(func(fd uintptr) bool {
-			n, err = unix.EpollWait(int(fd), events, 0)
-			return n > 0
-		}); err != nil {
-			return
-		}
-		for _, ev := range events[:n] {
-			e.mu.Lock()
-			conn := e.conns[uint32(ev.Fd)]
-			e.mu.Unlock()
-			if conn == nil {
-				continue
-			}
-			conn.seen.Store(true) // first: whoever begins to miss him looks for it after he has
-			e.judge(conn, ev.Events)
+		n := e.glance()
+		found = found || n > 0
+		if n < atOnce {
+			return found
 		}
 	}
+}
+
+// atOnce is of how many connections the kernel tells at once.
+const atOnce = 16
+
+// glance is sweep for some of them. It returns how many there were.
+func (e *eye) glance() int {
+	var events [atOnce]unix.EpollEvent
+	var conns [atOnce]*Conn
+	e.mu.Lock()
+	n := epollNow(e.fd, events[:])
+	for i, ev := range events[:n] {
+		if conns[i] = e.conns[uint32(ev.Fd)]; conns[i] != nil {
+			conns[i].seen.Store(true) // first: whoever begins to miss him looks for it after he has
+		}
+	}
+	e.mu.Unlock()
+	for i, conn := range conns[:n] {
+		if conn != nil {
+			e.judge(conn, events[i].Events)
+		}
+	}
+	return n
 }
 
 // judge acts on what the kernel tells of a connection.
@@ -150,41 +158,13 @@ func (conn *Conn) judge(events uint32) (How, bool) {
 	return netmon.Closed, info != nil && info.State == unix.BPF_TCP_CLOSE_WAIT
 }
 
-// A look is what poll needs each time, and keeps: who asks at the end of each request makes nothing for that.
-type look struct {
-	mu     sync.Mutex
-	raw    syscall.RawConn
-	ask    func(fd uintptr)
-	events uint32
-}
-
 // poll asks what the eye's epoll would tell now.
-func (conn *Conn) poll() uint32 {
-	l := &conn.look
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.raw == nil {
-		var err error
-		if l.raw, err = conn.SyscallConn(); err != nil {
-			return 0
-		}
-		l.ask = func(fd uintptr) { l.events = hangUps(int(fd)) }
-	}
-	l.events = 0
-	l.raw.Control(l.ask)
-	return l.events
-}
-
-// hangUps asks what an epoll for EPOLLRDHUP would tell of a descriptor (epoll and poll share their bits, poll(2)). It waits for
-// nothing, so Go's scheduler need not hear of it.
-func hangUps(fd int) uint32 {
-	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP}
-	var now unix.Timespec
-	n, _, err := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
-	if err != 0 || n != 1 {
-		return 0
-	}
-	return uint32(p.Revents)
+func (conn *Conn) poll() (events uint32) {
+	conn.control(func(fd int) error {
+		events = hangUps(fd)
+		return nil
+	})
+	return events
 }
 
 // info asks the kernel about a TCP connection; nil if it does not say.

@@ -130,6 +130,9 @@ type handedConnection struct {
 func (h *handover) descriptors() []int {
 	fds := []int{h.Board, h.Bell, h.Operators}
 	fds = append(fds, h.Turns.Token...)
+	if h.Turns.Bell > 0 {
+		fds = append(fds, h.Turns.Bell)
+	}
 	for _, w := range h.Waiting {
 		fds = append(fds, w.FD)
 	}

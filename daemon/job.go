@@ -6,8 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/brooddaemon/brood/internal/control"
 	"github.com/brooddaemon/brood/scoreboard"
 )
@@ -128,7 +126,7 @@ func (j *Job) cancel(cause error) { j.ctx.end(cause) }
 // ring wakes the parent.
 func (c *Child) ring() {
 	// It is full only if nobody listens.
-	unix.Write(c.bell, once)
+	writeNow(c.bell, once)
 }
 
 // verdictWait is how long the end of a job whose client has left is held back until the parent says what follows.
@@ -248,8 +246,12 @@ func (c *Child) showRecord(j *Job) {
 func (c *Child) repaint() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.board.Blank() {
-		c.show()
+	if !c.board.Blank() {
+		return
+	}
+	c.show()
+	if a := c.acceptor; a != nil && a.duty != nil {
+		a.duty.repeat()
 	}
 }
 

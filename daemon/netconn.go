@@ -35,14 +35,16 @@ func (conn *Conn) CloseWrite() error {
 }
 
 // Read reads what the client has said.
-func (conn *Conn) Read(p []byte) (int, error) {
+func (conn *Conn) Read(p []byte) (n int, err error) {
 	if conn.secure == nil {
-		return conn.Conn.Read(p)
+		n, err = conn.Conn.Read(p)
+	} else if err = conn.shake(); err == nil {
+		n, err = conn.secure.Read(p)
 	}
-	if err := conn.shake(); err != nil {
-		return 0, err
+	if d := conn.c.acceptor.duty; d != nil {
+		d.hear()
 	}
-	return conn.secure.Read(p)
+	return n, err
 }
 
 // Write writes to the client.
@@ -72,17 +74,12 @@ func (conn *Conn) SyscallConn() (syscall.RawConn, error) {
 	return conn.Conn.(syscall.Conn).SyscallConn()
 }
 
-// control calls f with the descriptor, unless it is closed.
+// control calls f with the descriptor, unless it is closed. f must not call the connection.
 func (conn *Conn) control(f func(fd int) error) error {
-	rc, err := conn.SyscallConn()
-	if err != nil {
-		return err
+	if s, ok := conn.Conn.(*socket); ok {
+		return s.control(f)
 	}
-	var ferr error
-	if err := rc.Control(func(fd uintptr) { ferr = f(int(fd)) }); err != nil {
-		return err
-	}
-	return ferr
+	return controlFile(conn.Conn.(syscall.Conn), f)
 }
 
 // RemoteAddr returns the client's address, also when the client has reset the connection before it was accepted. Of a client who has

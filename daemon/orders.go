@@ -40,7 +40,7 @@ func (c *Child) listen() {
 			c.drain(fmt.Errorf("%w: %w", ErrDraining, cause))
 			c.evict(cause, m.Within)
 		case control.Yield:
-			if err := c.acceptor.yield(); err != nil {
+			if err := c.acceptor.yield(!m.Leaving); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 			}
 		case control.Queues:

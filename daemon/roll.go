@@ -274,6 +274,7 @@ func (p *pool) rollOver(err error) {
 		}
 		p.log(slog.LevelError, nil, "reload failed, the old children go on", "generation", p.generation,
 			"given_up", r.generation, "cause", r.cause, "err", err)
+		p.stepUp(p.generation)
 	}
 	p.status.ReloadAt, p.status.ReloadOK, p.status.Reload = p.now, err == nil, r.cause
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 type Serialize string
 
 const (
-	// SerializeExclusive has all of them wait; the kernel wakes one for each connection. There is no lock that anybody could
-	// keep from others.
+	// SerializeExclusive has nobody take a lock that he could keep from others. Of children that take one job at a time a few wait, and
+	// call others when they have work; of those that take more all do, and the kernel wakes one for each connection.
 	SerializeExclusive Serialize = "exclusive"
 	// SerializeNone has all of them wait, and wakes all of them: one gets the connection, the others look in vain.
 	SerializeNone Serialize = "none"
@@ -84,6 +84,7 @@ type handedTurns struct {
 	Places    int       `json:"places,omitempty"`
 	Semaphore int       `json:"semaphore,omitempty"`
 	Token     []int     `json:"token,omitempty"` // descriptors
+	Bell      int       `json:"bell,omitempty"`  // a descriptor; 0: none
 }
 
 // openTurns makes what the mode needs, or takes it over.
@@ -93,6 +94,11 @@ func (p *Parent) openTurns() (err error) {
 		handed = p.handed.Turns
 	}
 	switch p.cfg.Serialize {
+	case SerializeExclusive:
+		if p.cfg.NoFork || p.cfg.Concurrency > 1 && handed.Bell == 0 { // else there are children that are to be called
+			return nil
+		}
+		p.turns, err = openRoster(handed)
 	case SerializeFlock:
 		p.turns, err = openLockFile(p.cfg.LockFile, p.cfg.LockFile == filepath.Join(p.cfg.RunDir, lockName))
 	case SerializeSemaphore:
@@ -107,6 +113,13 @@ func (p *Parent) openTurns() (err error) {
 		p.onExit(p.turns.close)
 	}
 	return nil
+}
+
+// lostTurns is told that a child has died.
+func (p *Parent) lostTurns() {
+	if r, ok := p.turns.(*roster); ok {
+		r.ring()
+	}
 }
 
 // turnsFor is what a child of this kind gets to take turns with: descriptors, the mode's number, and one that belongs to it.
@@ -164,6 +177,9 @@ func (t turnTaker) lock(complain func(string, ...any)) (*turnLock, error) {
 	}
 	return nil, nil
 }
+
+// roster reports whether the first descriptor is a bell.
+func (t turnTaker) roster() bool { return t.mode == SerializeExclusive && t.number == 1 }
 
 // taker is what the parent's first word says of taking turns.
 func (c *Child) taker(m control.Message) (turnTaker, error) {

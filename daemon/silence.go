@@ -49,7 +49,7 @@ func inheritable(fd int, network string, timeout time.Duration) error {
 // queue before it was set, and this program may want something else than the parent, which has set it. TCP_USER_TIMEOUT is what is set last.
 func inherited(fd int, timeout time.Duration) error {
 	if timeout > 0 {
-		got, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		got, err := optionNow(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
 		if err == nil && got == int(timeout.Milliseconds()) {
 			return nil
 		}

@@ -15,16 +15,34 @@ import (
 // A socket is an accepted TCP connection as a net.Conn that offers what *net.TCPConn does for Conn. To make one of those package
 // net would duplicate the descriptor, ask the kernel for what accept(2) has told, and set options that are inherited: eighteen
 // system calls for each connection, which is a good part of what a short request takes.
+//
+// Go's poller hears of it when somebody has to wait: who has sent his request by the time that he is accepted is served without, and wakes
+// no other thread.
 type socket struct {
-	f             *os.File
 	local, remote net.Addr
 	timeout       time.Duration // Config.ClientTimeout
 
-	mu       sync.Mutex
-	deadline time.Time    // for writing
-	copier   *net.TCPConn // a duplicate that copies from a file, see ReadFrom; nil: none does
-	copying  int
+	writing sync.Mutex // what one Write writes stays together
+
+	mu      sync.Mutex
+	fd      int      // until f has it; -1: it has, or it is closed
+	f       *os.File // nil: nobody had to wait so far
+	closed  bool
+	eager   bool // the first read is that of a child that has nothing else to do
+	read    deadline
+	write   deadline
+	readers int          // of f, or who may be
+	copier  *net.TCPConn // a duplicate that copies from a file, see ReadFrom; nil: none does
+	copying int
 }
+
+// A deadline is when reading or writing is to fail; zero: never.
+type deadline struct {
+	at   time.Time
+	told time.Time // what f has been told
+}
+
+func (d deadline) over() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
 
 // connOf makes a connection of an accepted descriptor, or closes that.
 func (c *Child) connOf(acc accepted) (net.Conn, error) {
@@ -32,11 +50,12 @@ func (c *Child) connOf(acc accepted) (net.Conn, error) {
 		if err := inherited(acc.fd, c.cfg.ClientTimeout); err != nil {
 			c.complain("cannot have a client looked after who falls silent: %v", err)
 		}
-		s, err := newSocket(acc.fd, acc.from.addr, addrPort(acc.peer), c.cfg.ClientTimeout)
+		s, err := newSocket(acc.fd, acc.from.addr, acc.peer, c.cfg.ClientTimeout)
 		if err != nil {
 			unix.Close(acc.fd)
 			return nil, err
 		}
+		s.eager = acc.idle && c.cfg.Concurrency == 1
 		return s, nil
 	}
 	f := os.NewFile(uintptr(acc.fd), "connection")
@@ -50,7 +69,7 @@ func (c *Child) connOf(acc accepted) (net.Conn, error) {
 
 // newSocket takes the descriptor over, unless it fails. local is what the listener is bound to.
 func newSocket(fd int, local net.Addr, peer netip.AddrPort, timeout time.Duration) (*socket, error) {
-	s := &socket{timeout: timeout, local: local, remote: net.TCPAddrFromAddrPort(peer)}
+	s := &socket{fd: fd, timeout: timeout, local: local, remote: net.TCPAddrFromAddrPort(peer)}
 	if a, ok := local.(*net.TCPAddr); !ok || a.IP.IsUnspecified() {
 		sa, err := unix.Getsockname(fd)
 		if err != nil {
@@ -58,7 +77,6 @@ func newSocket(fd int, local net.Addr, peer netip.AddrPort, timeout time.Duratio
 		}
 		s.local = net.TCPAddrFromAddrPort(addrPort(sa))
 	}
-	s.f = os.NewFile(uintptr(fd), "connection")
 	return s, nil
 }
 
@@ -79,14 +97,80 @@ func (s *socket) as(op string, err error) error {
 	return &net.OpError{Op: op, Net: "tcp", Source: s.local, Addr: s.remote, Err: err}
 }
 
+// file returns what waits in Go's poller; nil: the socket is closed. s.mu is held.
+func (s *socket) file() *os.File {
+	if s.f == nil && s.fd >= 0 {
+		s.f = os.NewFile(uintptr(s.fd), "connection")
+		s.fd = -1
+		if !s.write.at.IsZero() {
+			s.f.SetWriteDeadline(s.write.at)
+		}
+	}
+	return s.f
+}
+
+// reader returns file for one who may wait there to read. s.mu is held.
+func (s *socket) reader() *os.File {
+	f := s.file()
+	if !s.read.at.Equal(s.read.told) {
+		f.SetReadDeadline(s.read.at)
+		s.read.told = s.read.at
+	}
+	s.readers++
+	return f
+}
+
+// now does without waiting what f would do. If it cannot, the error is EAGAIN, and f can. s.mu is held.
+func (s *socket) now(p []byte, d deadline, do func(int, []byte) (int, error)) (n int, err error) {
+	switch {
+	case s.f != nil:
+		return 0, unix.EAGAIN
+	case s.fd < 0:
+		return 0, net.ErrClosed
+	case d.over():
+		return 0, os.ErrDeadlineExceeded
+	case len(p) == 0:
+		return 0, nil
+	}
+	return do(s.fd, p)
+}
+
 func (s *socket) Read(p []byte) (int, error) {
-	n, err := s.f.Read(p)
+	s.mu.Lock()
+	n, err := s.now(p, s.read, readNow)
+	if err == unix.EAGAIN && s.eager && s.f == nil && comesSoon(s.fd) {
+		n, err = s.now(p, s.read, readNow)
+	}
+	s.eager = false
+	if err != unix.EAGAIN {
+		s.mu.Unlock()
+		if n == 0 && err == nil && len(p) > 0 {
+			err = io.EOF
+		}
+		return n, s.as("read", err)
+	}
+	f := s.reader()
+	s.mu.Unlock()
+	n, err = f.Read(p)
+	s.mu.Lock()
+	s.readers--
+	s.mu.Unlock()
 	return n, s.as("read", err)
 }
 
 func (s *socket) Write(p []byte) (int, error) {
-	n, err := s.f.Write(p)
-	return n, s.as("write", err)
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	n, err := s.now(p, s.write, writeNow)
+	if err != unix.EAGAIN && (err != nil || n == len(p)) {
+		s.mu.Unlock()
+		return n, s.as("write", err)
+	}
+	f := s.file()
+	s.mu.Unlock()
+	m, err := f.Write(p[n:])
+	return n + m, s.as("write", err)
 }
 
 func (s *socket) Close() error {
@@ -94,8 +178,16 @@ func (s *socket) Close() error {
 	if s.copier != nil {
 		s.copier.Close()
 	}
+	f, fd := s.f, s.fd
+	s.fd, s.closed = -1, true
 	s.mu.Unlock()
-	return s.as("close", s.f.Close())
+	err := net.ErrClosed
+	if f != nil {
+		err = f.Close()
+	} else if fd >= 0 {
+		err = closeNow(fd)
+	}
+	return s.as("close", err)
 }
 
 func (s *socket) LocalAddr() net.Addr  { return s.local }
@@ -108,80 +200,78 @@ func (s *socket) SetDeadline(t time.Time) error {
 	return s.SetReadDeadline(t)
 }
 
-func (s *socket) SetReadDeadline(t time.Time) error { return s.as("set", s.f.SetReadDeadline(t)) }
+// SetReadDeadline tells f at once only if somebody waits there: net/http sets three for each request, and takes each back.
+func (s *socket) SetReadDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return s.as("set", net.ErrClosed)
+	}
+	s.read.at = t
+	if s.readers > 0 {
+		s.read.told = t
+		return s.as("set", s.f.SetReadDeadline(t))
+	}
+	return nil
+}
 
 func (s *socket) SetWriteDeadline(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.deadline = t
+	if s.closed {
+		return s.as("set", net.ErrClosed)
+	}
+	s.write.at = t
 	if s.copier != nil {
 		s.copier.SetWriteDeadline(t)
 	}
-	return s.as("set", s.f.SetWriteDeadline(t))
+	if s.f != nil {
+		return s.as("set", s.f.SetWriteDeadline(t))
+	}
+	return nil
 }
 
 func (s *socket) SyscallConn() (syscall.RawConn, error) {
-	rc, err := s.f.SyscallConn()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, s.as("raw-control", net.ErrClosed)
+	}
+	f := s.reader() // from now on
+	s.mu.Unlock()
+	rc, err := f.SyscallConn()
 	return rc, s.as("raw-control", err)
+}
+
+// control calls f with the descriptor, unless it is closed. f must not call the socket.
+func (s *socket) control(f func(fd int) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return net.ErrClosed
+	}
+	if s.f == nil {
+		return f(s.fd)
+	}
+	return controlFile(s.f, f)
+}
+
+// controlFile calls f with the descriptor of what has one, unless it is closed.
+func controlFile(of syscall.Conn, f func(fd int) error) error {
+	rc, err := of.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var ferr error
+	if err := rc.Control(func(fd uintptr) { ferr = f(int(fd)) }); err != nil {
+		return err
+	}
+	return ferr
 }
 
 func (s *socket) CloseRead() error  { return s.shutdown(unix.SHUT_RD) }
 func (s *socket) CloseWrite() error { return s.shutdown(unix.SHUT_WR) }
 
 func (s *socket) shutdown(how int) error {
-	rc, err := s.f.SyscallConn()
-	if err == nil {
-		var serr error
-		if err = rc.Control(func(fd uintptr) { serr = unix.Shutdown(int(fd), how) }); err == nil {
-			err = os.NewSyscallError("shutdown", serr)
-		}
-	}
-	return s.as("close", err)
-}
-
-// ReadFrom copies from r. From files and sockets package net knows how to copy inside the kernel, which is worth a duplicate
-// of the descriptor.
-func (s *socket) ReadFrom(r io.Reader) (int64, error) {
-	src := r
-	if l, ok := r.(*io.LimitedReader); ok {
-		src = l.R
-	}
-	switch src.(type) {
-	case *os.File, *net.TCPConn, *net.UnixConn:
-		if c := s.borrow(); c != nil {
-			defer s.giveBack()
-			return c.ReadFrom(r)
-		}
-	}
-	return io.Copy(struct{ io.Writer }{s}, r)
-}
-
-// borrow returns the duplicate; nil: there can be none.
-func (s *socket) borrow() *net.TCPConn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.copier == nil {
-		nc, err := net.FileConn(s.f)
-		if err != nil {
-			return nil
-		}
-		s.copier, _ = nc.(*net.TCPConn)
-		s.copier.SetWriteDeadline(s.deadline)
-		// Package net has put its own defaults there.
-		if rc, err := s.f.SyscallConn(); err == nil {
-			rc.Control(func(fd uintptr) { inheritable(int(fd), "tcp", s.timeout) })
-		}
-	}
-	s.copying++
-	return s.copier
-}
-
-// giveBack closes the duplicate behind the last who copies: the connection must end when the caller closes it.
-func (s *socket) giveBack() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.copying--; s.copying == 0 {
-		s.copier.Close()
-		s.copier = nil
-	}
+	return s.as("close", s.control(func(fd int) error { return os.NewSyscallError("shutdown", unix.Shutdown(fd, how)) }))
 }

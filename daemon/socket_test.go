@@ -29,14 +29,14 @@ func socketPair(t *testing.T) (*socket, *net.TCPConn) {
 	if err := eventuallyAccepts(ln.fd); err != nil {
 		t.Fatal(err)
 	}
-	fd, peer, err := unix.Accept4(ln.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	fd, peer, err := acceptNow(ln.fd)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := inherited(fd, time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	s, err := newSocket(fd, &net.TCPAddr{IP: net.IPv4(0, 0, 0, 0)}, addrPort(peer), time.Minute)
+	s, err := newSocket(fd, &net.TCPAddr{IP: net.IPv4(0, 0, 0, 0)}, peer, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ const (
 	Leave  Kind = 'L' // the same, but only if no job runs; the child answers
 	Quit   Kind = 'Q' // the same, and cancel the jobs that run: the daemon stops; they have the time Within
 	Evict  Kind = 'O' // the same to a child that drains; Text says why
-	Yield  Kind = 'Y' // stand behind in the line of those who wait for a connection
+	Yield  Kind = 'Y' // stand behind in the line of those who wait for a connection; Leaving: not any more
 	Queues Kind = 'U' // accept from these queues: Text is their numbers, counted from 0, with blanks between them
 	Revoke Kind = 'V' // the client of job Serial has left: cancel it; Kill if the child is to end as well
 	Clear  Kind = 'C' // the matter of job Serial is settled
