@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"runtime"
+	"sync/atomic"
 	"testing"
 )
 
@@ -35,17 +36,12 @@ func TestLoad(t *testing.T) {
 	if l.file == nil || l.processors < runtime.NumCPU() {
 		t.Fatalf("%+v", l)
 	}
-	done := make(chan struct{})
-	defer close(done)
+	var done atomic.Bool
+	defer done.Store(true)
 	for range l.processors + 2 {
 		go func() {
 			runtime.LockOSThread()
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
+			for !done.Load() {
 			}
 		}()
 	}
