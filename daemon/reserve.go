@@ -51,6 +51,9 @@ func (r *reserve) spend(err error) bool {
 // rest lets others try for a while.
 func (a *acceptor) rest(ctx context.Context, why error) {
 	a.c.complain("cannot accept for now: %v", why)
+	if a.duty != nil {
+		a.duty.leave(false)
+	}
 	t := time.NewTimer(scarce)
 	defer t.Stop()
 	select {
