@@ -180,8 +180,8 @@ func (a *acceptor) accept(ctx context.Context) (_ accepted, err error) {
 			a.woken(ctx)
 			continue
 		}
-		if a.behind && a.duty != nil && !a.duty.apart && a.duty.board.Duties().On > 0 {
-			continue // he has been woken for it, too
+		if a.behind && a.duty != nil && a.duty.declines() {
+			continue
 		}
 		l := a.listeners[events[i].Fd]
 		fd, peer, err := acceptNow(l.fd)

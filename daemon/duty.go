@@ -92,10 +92,11 @@ func newDuty(board *scoreboard.Slot, bell, epoll, wake int) (*duty, error) {
 	d := &duty{board: board, bell: bell, queue: epoll, epoch: time.Now(), load: newLoad()}
 	d.timer = time.AfterFunc(time.Hour, d.check)
 	d.timer.Stop()
-	var err error
-	if d.door, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, os.NewSyscallError("epoll_create1", err)
+	door, fd, err := polledEpoll("acceptor")
+	if err != nil {
+		return nil, err
 	}
+	d.door = fd
 	if err := unix.EpollCtl(d.door, unix.EPOLL_CTL_ADD, epoll, &unix.EpollEvent{}); err != nil {
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
@@ -107,11 +108,7 @@ func newDuty(board *scoreboard.Slot, bell, epoll, wake int) (*duty, error) {
 			return nil, os.NewSyscallError("epoll_ctl", err)
 		}
 	}
-	// An epoll has no use for O_NONBLOCK; Go takes it as the sign that the descriptor can be waited for.
-	if err := unix.SetNonblock(d.door, true); err != nil {
-		return nil, os.NewSyscallError("fcntl", err)
-	}
-	d.wait, err = os.NewFile(uintptr(d.door), "acceptor").SyscallConn()
+	d.wait, err = door.SyscallConn()
 	return d, err
 }
 
@@ -160,6 +157,9 @@ func (d *duty) sleep(events []unix.EpollEvent, behind bool) (n int, err error) {
 	})
 	return n, err
 }
+
+// declines reports whether one who stands behind leaves a connection for which he was woken to somebody else who was woken for it, too.
+func (d *duty) declines() bool { return !d.apart && d.board.Duties().On > 0 }
 
 // part takes the acceptor's epoll out of the door, for good.
 func (d *duty) part() error {

@@ -30,15 +30,25 @@ type eye struct {
 }
 
 func newEye(c *Child) (*eye, error) {
-	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	f, fd, err := polledEpoll("eye")
 	if err != nil {
-		return nil, os.NewSyscallError("epoll_create1", err)
+		return nil, err
+	}
+	return &eye{c: c, epoll: f, fd: fd, conns: map[uint32]*Conn{}}, nil
+}
+
+// polledEpoll makes an epoll that can be waited for in Go's poller.
+func polledEpoll(name string) (*os.File, int, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, -1, os.NewSyscallError("epoll_create1", err)
 	}
 	// An epoll has no use for O_NONBLOCK; Go takes it as the sign that the descriptor can be waited for.
-	if err := unix.SetNonblock(ep, true); err != nil {
-		return nil, os.NewSyscallError("fcntl", err)
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, -1, os.NewSyscallError("fcntl", err)
 	}
-	return &eye{c: c, epoll: os.NewFile(uintptr(ep), "eye"), fd: ep, conns: map[uint32]*Conn{}}, nil
+	return os.NewFile(uintptr(fd), name), fd, nil
 }
 
 // watch begins to look at a connection. What has happened before is seen as well.
