@@ -6,6 +6,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -48,7 +49,11 @@ func (l *loop) startSources(ctx context.Context) (stop func(), err error) {
 	}
 	l.hearSignals()
 	// Until everything is given back: another signal, of an impatient operator, must not leave half of it.
-	l.deafen = func() { signal.Stop(l.signals) }
+	l.deafen = func() {
+		discard(wishes)
+		discard(ends)
+		signal.Stop(l.signals)
+	}
 	go l.readBell()
 	go l.serveOperators(operators)
 	go l.spawner.run()
@@ -85,6 +90,18 @@ var ends = []os.Signal{unix.SIGTERM, unix.SIGQUIT, unix.SIGINT}
 
 // hearSignals makes the loop be told of signals.
 func (l *loop) hearSignals() { signal.Notify(l.signals, append(wishes, ends...)...) }
+
+// discard takes those of the signals that have been sent to this process but not handled yet: the kernel leaves that to a thread
+// which it may not have woken so far, and what they do is decided then, by whatever action is set by that time.
+func discard(signals []os.Signal) {
+	var set uint64
+	for _, s := range signals {
+		set |= 1 << (s.(unix.Signal) - 1)
+	}
+	for now, err := (unix.Timespec{}), unix.Errno(0); err == 0 || err == unix.EINTR; {
+		_, _, err = unix.RawSyscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&set)), 0, uintptr(unsafe.Pointer(&now)), 8, 0, 0)
+	}
+}
 
 // asked is what a signal asks for. The loop takes signals itself: one that somebody else had in his hands would be lost when the
 // parent's program is replaced.
