@@ -204,7 +204,7 @@ type Record struct {
 	Text     string // cut at 192 bytes
 }
 
-// Show writes the record of the job the child works on; the zero Record empties it.
+// Show writes the record of the job the child works on; the zero Record says that there is none, whatever stands in its other words.
 //
 // The sequence number is odd while the record is being written, and every word of it is stored atomically: a reader
 // sees the old record or the new one, and a writer that dies in between leaves an odd number and no lock.
@@ -226,6 +226,13 @@ func (s *Slot) Show(r Record) {
 	seq := s.word(sSeq)
 	n := seq.Load()
 	torn := n&1 != 0
+	if r.Serial == 0 && !torn { // one word is never half written
+		if w := s.word(sJob); w.Load() != 0 {
+			w.Store(0)
+		}
+		done = true
+		return
+	}
 	for off := 0; off < len(rec); off += 8 {
 		w, v := s.word(sJob+off), order.Uint64(rec[off:])
 		if w.Load() == v {
