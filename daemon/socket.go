@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,21 +20,24 @@ import (
 // Go's poller hears of it when somebody has to wait: who has sent his request by the time that he is accepted is served without, and wakes
 // no other thread.
 type socket struct {
-	local, remote net.Addr
-	timeout       time.Duration // Config.ClientTimeout
+	f       atomic.Pointer[os.File] // has the descriptor then; nil: nobody had to wait so far
+	readers atomic.Int32            // of f, or who may be
+	untold  atomic.Bool             // f does not know the deadline of reading
+	late    atomic.Pointer[net.OpError]
 
 	writing sync.Mutex // what one Write writes stays together
 
 	mu      sync.Mutex
-	fd      int      // until f has it; -1: it has, or it is closed
-	f       *os.File // nil: nobody had to wait so far
+	fd      int // unless it is closed
 	closed  bool
 	eager   bool // the first read is that of a child that has nothing else to do
 	read    deadline
 	write   deadline
-	readers int          // of f, or who may be
 	copier  *net.TCPConn // a duplicate that copies from a file, see ReadFrom; nil: none does
 	copying int
+
+	local, remote net.Addr
+	timeout       time.Duration // Config.ClientTimeout
 }
 
 // A deadline is when reading or writing is to fail; zero: never.
@@ -85,9 +89,16 @@ func (s *socket) as(op string, err error) error {
 	if err == nil || err == io.EOF {
 		return err
 	}
-	// One without a search: net/http has a read fail so for each request, to end it.
 	if path, ok := err.(*os.PathError); ok {
 		err = path.Err
+	}
+	if err == os.ErrDeadlineExceeded && op == "read" { // as net/http has one fail for each request, to end it
+		late := s.late.Load()
+		if late == nil {
+			late = &net.OpError{Op: op, Net: "tcp", Source: s.local, Addr: s.remote, Err: err}
+			s.late.Store(late)
+		}
+		return late
 	}
 	if errno, ok := err.(syscall.Errno); ok {
 		err = os.NewSyscallError(op, errno)
@@ -99,33 +110,39 @@ func (s *socket) as(op string, err error) error {
 
 // file returns what waits in Go's poller; nil: the socket is closed. s.mu is held.
 func (s *socket) file() *os.File {
-	if s.f == nil && s.fd >= 0 {
-		s.f = os.NewFile(uintptr(s.fd), "connection")
-		s.fd = -1
+	if s.f.Load() == nil && !s.closed {
+		f := os.NewFile(uintptr(s.fd), "connection")
 		if !s.write.at.IsZero() {
-			s.f.SetWriteDeadline(s.write.at)
+			f.SetWriteDeadline(s.write.at)
 		}
+		s.f.Store(f)
 	}
-	return s.f
+	return s.f.Load()
 }
 
-// reader returns file for one who may wait there to read. s.mu is held.
-func (s *socket) reader() *os.File {
-	f := s.file()
-	if !s.read.at.Equal(s.read.told) {
-		f.SetReadDeadline(s.read.at)
-		s.read.told = s.read.at
+// reader has f know of one more who may wait there to read.
+func (s *socket) reader(f *os.File) {
+	s.readers.Add(1)
+	if s.untold.Load() { // else who sets one from here on sees the reader
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.tell(f)
 	}
-	s.readers++
-	return f
+}
+
+// tell tells f the deadline of reading. s.mu is held.
+func (s *socket) tell(f *os.File) (err error) {
+	if s.untold.Swap(false) {
+		s.read.told = s.read.at
+		err = f.SetReadDeadline(s.read.at)
+	}
+	return err
 }
 
 // now does without waiting what f would do. If it cannot, the error is EAGAIN, and f can. s.mu is held.
 func (s *socket) now(p []byte, d deadline, do func(int, []byte) (int, error)) (n int, err error) {
 	switch {
-	case s.f != nil:
-		return 0, unix.EAGAIN
-	case s.fd < 0:
+	case s.closed:
 		return 0, net.ErrClosed
 	case d.over():
 		return 0, os.ErrDeadlineExceeded
@@ -136,26 +153,35 @@ func (s *socket) now(p []byte, d deadline, do func(int, []byte) (int, error)) (n
 }
 
 func (s *socket) Read(p []byte) (int, error) {
+	f := s.f.Load()
+	if f == nil {
+		n, err := s.readFirst(p)
+		if err != unix.EAGAIN {
+			return n, s.as("read", err)
+		}
+		f = s.f.Load()
+	}
+	s.reader(f)
+	n, err := f.Read(p)
+	s.readers.Add(-1)
+	return n, s.as("read", err)
+}
+
+// readFirst reads what is there, or will be soon, while there is no f. Otherwise the error is EAGAIN, and there is one.
+func (s *socket) readFirst(p []byte) (int, error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	n, err := s.now(p, s.read, readNow)
-	if err == unix.EAGAIN && s.eager && s.f == nil && comesSoon(s.fd) {
+	if err == unix.EAGAIN && s.eager && comesSoon(s.fd) {
 		n, err = s.now(p, s.read, readNow)
 	}
 	s.eager = false
-	if err != unix.EAGAIN {
-		s.mu.Unlock()
-		if n == 0 && err == nil && len(p) > 0 {
-			err = io.EOF
-		}
-		return n, s.as("read", err)
+	if err == unix.EAGAIN {
+		s.file()
+	} else if n == 0 && err == nil && len(p) > 0 {
+		err = io.EOF
 	}
-	f := s.reader()
-	s.mu.Unlock()
-	n, err = f.Read(p)
-	s.mu.Lock()
-	s.readers--
-	s.mu.Unlock()
-	return n, s.as("read", err)
+	return n, err
 }
 
 func (s *socket) Write(p []byte) (int, error) {
@@ -178,16 +204,17 @@ func (s *socket) Close() error {
 	if s.copier != nil {
 		s.copier.Close()
 	}
-	f, fd := s.f, s.fd
-	s.fd, s.closed = -1, true
+	was := s.closed
+	s.closed = true
 	s.mu.Unlock()
-	err := net.ErrClosed
-	if f != nil {
-		err = f.Close()
-	} else if fd >= 0 {
-		err = closeNow(fd)
+	// Nobody begins anything with the descriptor by now, and who waits there is sent away.
+	switch {
+	case was:
+		return s.as("close", net.ErrClosed)
+	case s.f.Load() != nil:
+		return s.as("close", s.f.Load().Close())
 	}
-	return s.as("close", err)
+	return s.as("close", closeNow(s.fd))
 }
 
 func (s *socket) LocalAddr() net.Addr  { return s.local }
@@ -208,9 +235,11 @@ func (s *socket) SetReadDeadline(t time.Time) error {
 		return s.as("set", net.ErrClosed)
 	}
 	s.read.at = t
-	if s.readers > 0 {
-		s.read.told = t
-		return s.as("set", s.f.SetReadDeadline(t))
+	if untold := !t.Equal(s.read.told); untold != s.untold.Load() {
+		s.untold.Store(untold)
+	}
+	if s.readers.Load() > 0 { // else who reads next sees it
+		return s.as("set", s.tell(s.f.Load()))
 	}
 	return nil
 }
@@ -225,8 +254,8 @@ func (s *socket) SetWriteDeadline(t time.Time) error {
 	if s.copier != nil {
 		s.copier.SetWriteDeadline(t)
 	}
-	if s.f != nil {
-		return s.as("set", s.f.SetWriteDeadline(t))
+	if f := s.f.Load(); f != nil {
+		return s.as("set", f.SetWriteDeadline(t))
 	}
 	return nil
 }
@@ -237,8 +266,9 @@ func (s *socket) SyscallConn() (syscall.RawConn, error) {
 		s.mu.Unlock()
 		return nil, s.as("raw-control", net.ErrClosed)
 	}
-	f := s.reader() // from now on
+	f := s.file()
 	s.mu.Unlock()
+	s.reader(f) // from now on
 	rc, err := f.SyscallConn()
 	return rc, s.as("raw-control", err)
 }
@@ -250,10 +280,7 @@ func (s *socket) control(f func(fd int) error) error {
 	if s.closed {
 		return net.ErrClosed
 	}
-	if s.f == nil {
-		return f(s.fd)
-	}
-	return controlFile(s.f, f)
+	return f(s.fd)
 }
 
 // controlFile calls f with the descriptor of what has one, unless it is closed.
