@@ -28,6 +28,7 @@ type Entry struct {
 	own    bool  // it is the job's own, not of a request that the program has named
 	status int   // if it ends with the job
 	over   atomic.Bool
+	next   *Entry // of the job, that began before
 }
 
 // Log begins an entry for a request on the connection, while its job runs, and says that the job's lines are those of such requests.
@@ -106,9 +107,9 @@ func (e *Entry) EndWithJob(status int) {
 	}
 	e.status = status
 	e.c.mu.Lock()
-	running := e.c.jobs[e.j.serial] == e.j
+	running := e.c.jobs.has(e.j)
 	if running {
-		e.j.entries = append(e.j.entries, e)
+		e.next, e.j.entries = e.j.entries, e
 	}
 	e.c.mu.Unlock()
 	if !running {
@@ -160,10 +161,10 @@ func (j *Job) sent() int64 {
 // endEntries ends those that are to end with the job; counts says whether it was one.
 func (c *Child) endEntries(j *Job, counts bool) {
 	c.mu.Lock()
-	left, text := j.entries, j.text
+	e, text := j.entries, j.text
 	j.entries = nil
 	c.mu.Unlock()
-	for _, e := range left {
+	for ; e != nil; e = e.next {
 		a := outcome{Status: e.status, Bytes: j.sent(), End: endNothing}
 		if counts {
 			a.End = j.ending()

@@ -56,7 +56,7 @@ func (c *Child) admits(who rules.Peer) bool {
 func (c *Child) look(n int) {
 	c.mu.Lock()
 	c.looking += n
-	if len(c.jobs) == 0 {
+	if c.jobs.n == 0 {
 		c.show()
 	}
 	ring := n > 0 && c.board.Attention()

@@ -225,7 +225,7 @@ func childOnBoard(t *testing.T) (*Child, *scoreboard.Board) {
 	}
 	t.Cleanup(func() { unix.Close(bell) })
 	slot.SetState(scoreboard.Idle, time.Now())
-	c := &Child{board: slot, bell: bell, jobs: map[uint64]*Job{}, control: os.NewFile(^uintptr(0), "none")}
+	c := &Child{board: slot, bell: bell, control: os.NewFile(^uintptr(0), "none")}
 	c.idle = sync.NewCond(&c.mu)
 	return c, board
 }

@@ -65,9 +65,7 @@ type Child struct {
 	settled    *sync.Cond // mu; a revocation has been cleared, or the parent has died
 	idle       *sync.Cond // mu; a job has ended
 	isReady    bool       // and the parent is told so
-	jobs       map[uint64]*Job
-	oldest     *Job
-	newest     *Job
+	jobs       jobList
 	finishing  int // jobs, including those that are just being ended, and clients whose names are looked up
 	looking    int // for whose names
 	serial     uint64
@@ -136,7 +134,7 @@ func newChild(ctx context.Context, cfg Config, claim inherit.Claim) (*Child, err
 }
 
 func makeChild(ctx context.Context, cfg Config, claim inherit.Claim) *Child {
-	c := &Child{cfg: cfg, claim: claim, jobs: map[uint64]*Job{}, draining: make(chan struct{}), hosts: newHosts()}
+	c := &Child{cfg: cfg, claim: claim, draining: make(chan struct{}), hosts: newHosts()}
 	c.loopCtx, c.cancel = context.WithCancelCause(ctx)
 	c.settled, c.idle = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
 	return c

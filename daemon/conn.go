@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +26,16 @@ import (
 // read before the program gets the connection, and RemoteAddr and LocalAddr are what it tells.
 type Conn struct {
 	net.Conn
-	c     *Child
+	c       *Child
+	secure  *tls.Conn           // nil: the program gets what is on the wire
+	sent    atomic.Int64        // bytes
+	job     atomic.Pointer[Job] // nil: idle between two requests
+	last    atomic.Pointer[Job] // or the one before
+	done    atomic.Bool         // no other job begins
+	watched bool                // by the eye
+	seen    atomic.Bool         // something by the eye, missed or not
+	hurt    atomic.Bool         // reading or writing has failed, or come to an end
+
 	inode uint64
 	token uint32 // the eye's
 	tcp   bool
@@ -33,22 +43,14 @@ type Conn struct {
 	from  *childListener
 	route // of a client who has come by a proxy
 	kind
-	secure    *tls.Conn // nil: the program gets what is on the wire
 	shaken    atomic.Bool
 	shutWrite atomic.Bool
-	watched   bool         // by the eye
-	seen      atomic.Bool  // something by the eye, missed or not
-	sent      atomic.Int64 // bytes
 	closed    sync.Once
 	closeErr  error
 	asked     sync.Once // for the name of the client's host
 	host      atomic.Pointer[string]
 
 	named atomic.Pointer[named]
-
-	mu  sync.Mutex
-	job *Job        // nil: idle between two requests
-	ctx *jobContext // of the job, or of the one before
 }
 
 // A kind is how a connection's job begins and ends.
@@ -179,8 +181,8 @@ func (c *Child) adopt(acc accepted, k kind) (*Conn, error) {
 	if !behind {
 		conn.recallHost()
 	}
-	j := c.begin(context.Background(), conn, "", true)
-	conn.job, conn.ctx = j, &j.ctx
+	j := &Job{state: conn.first, answered: conn.await, token: true}
+	conn.launch(j)
 	if !behind {
 		conn.findHost(j)
 	}
@@ -198,51 +200,77 @@ func (conn *Conn) Listener() string { return conn.from.name }
 // Context returns the context of the job that runs on the connection. It ends when the client has left and the policy
 // says so (the cause is ErrClientGone), when the daemon stops at once (ErrStopping), or when the job is over.
 func (conn *Conn) Context() context.Context {
-	conn.mu.Lock()
-	defer conn.mu.Unlock()
-	return conn.ctx
+	return &conn.last.Load().ctx
 }
 
 // With returns ctx as a context of the job that runs on the connection: JobOf finds the job in it, and it ends with the
 // job's context, too. Call the returned function when the work is done.
 func (conn *Conn) With(ctx context.Context) (context.Context, context.CancelFunc) {
-	conn.mu.Lock()
-	of := conn.ctx
-	conn.mu.Unlock()
-	with := &jobContext{parent: ctx, job: of.job, of: of}
+	j := conn.last.Load()
+	with := &jobContext{parent: ctx, job: j, of: &j.ctx}
 	return with, func() { with.end(context.Canceled) }
 }
 
 // Describe says on the scoreboard what the job on this connection is, cut at 192 bytes. After Finish it says that there
-// is work again.
+// is work again, and after Idle another job begins with it. It does not wait then: a request that is already here is served even if the
+// child runs more jobs than its Concurrency. One goroutine at a time may call it, Begin and Idle. Once the connection is closed and its
+// job over none begins.
 func (conn *Conn) Describe(text string) {
 	if j := conn.running(); j != nil {
 		conn.c.describe(j, text)
-		conn.recall() // he may have sent his request and left before it was looked at
+	} else {
+		conn.launch(&Job{state: scoreboard.Working, text: text, token: conn.c.borrow()})
 	}
+	conn.recall() // he may have sent his request and left before it was looked at
+}
+
+// Begin is Describe for a request whose context is ctx, in a protocol that has one at a time on a connection, and returns a context as
+// With does, which ends with the job: call Idle, or Close, when the work is done.
+func (conn *Conn) Begin(ctx context.Context, text string) context.Context {
+	if j := conn.running(); j != nil {
+		conn.Describe(text)
+		return &jobContext{parent: ctx, job: j, of: &j.ctx}
+	}
+	j := &Job{state: scoreboard.Working, text: text, token: conn.c.borrow()}
+	j.request.parent, j.request.job, j.request.of = ctx, j, &j.ctx
+	conn.launch(j)
+	conn.recall()
+	return &j.request
 }
 
 // Idle ends the job and keeps the connection open, for a protocol in which a client may ask again: an idle client does
-// not count against Concurrency. Without a running job it does nothing.
+// not count against Concurrency. Describe or Begin begins the next one. Without a running job it does nothing.
+//
+// If the client has left before, that is told now, as by Finish; but nobody asks after a job that took less than a millisecond, in which
+// nothing was amiss with the connection: who was not missed by then is taken for one that has left with his answer.
 func (conn *Conn) Idle() {
-	conn.check()
-	if j := conn.drop(); j != nil {
+	j := conn.running()
+	if j == nil {
+		return
+	}
+	now := time.Now()
+	if conn.hurt.Load() || now.Sub(j.started) >= brief {
+		conn.check()
+	}
+	if j = conn.drop(); j != nil {
 		// A connection on which nothing has been asked yet was no job.
-		conn.c.end(j, j.state != scoreboard.Reading)
+		conn.c.endAt(j, j.state != scoreboard.Reading, now)
 	}
 }
 
-// Busy begins another job on the connection after Idle. It does not wait: a request that is already here is served even
-// if the child then runs more jobs than its Concurrency. With a running job it does nothing.
-func (conn *Conn) Busy() {
-	if conn.running() != nil {
-		return
+// brief is how long a job may take that leaves nobody to be sorry for: to ask for its client takes a system call, of the ten or so of a
+// request.
+const brief = time.Millisecond
+
+// launch has a job run on the connection, unless that is over.
+func (conn *Conn) launch(j *Job) {
+	j.c, j.conn, j.sentBefore, j.ctx.parent = conn.c, conn, conn.sent.Load(), context.Background()
+	conn.c.launch(j)
+	conn.last.Store(j)
+	conn.job.Store(j)
+	if conn.done.Load() && conn.job.CompareAndSwap(j, nil) { // meanwhile, or before
+		conn.c.end(j, false)
 	}
-	j := conn.c.begin(context.Background(), conn, "", conn.c.borrow())
-	conn.mu.Lock()
-	conn.job, conn.ctx = j, &j.ctx
-	conn.mu.Unlock()
-	conn.recall()
 }
 
 // Finish says that the job's work is done: a client that leaves from here on was served. If it has left before, that
@@ -311,26 +339,17 @@ func (conn *Conn) finish() {
 
 // over ends the connection's last job.
 func (conn *Conn) over() {
+	conn.done.Store(true)
 	if j := conn.drop(); j != nil {
 		conn.c.end(j, true)
 	}
 }
 
 // running returns the job that runs on the connection; nil: none does.
-func (conn *Conn) running() *Job {
-	conn.mu.Lock()
-	defer conn.mu.Unlock()
-	return conn.job
-}
+func (conn *Conn) running() *Job { return conn.job.Load() }
 
 // drop takes the job from the connection.
-func (conn *Conn) drop() *Job {
-	conn.mu.Lock()
-	defer conn.mu.Unlock()
-	j := conn.job
-	conn.job = nil
-	return j
-}
+func (conn *Conn) drop() *Job { return conn.job.Swap(nil) }
 
 // Close closes the connection. If it came from one of Listeners its job is over then.
 func (conn *Conn) Close() error {

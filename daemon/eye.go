@@ -197,7 +197,7 @@ func (e *eye) report(conn *Conn, how How) {
 // reportJob is report for a job that may be over by now.
 func (e *eye) reportJob(j *Job, how How) {
 	e.c.mu.Lock()
-	if j.reported || j.answered || e.c.jobs[j.serial] != j {
+	if j.reported || j.answered || !e.c.jobs.has(j) {
 		e.c.mu.Unlock()
 		return
 	}

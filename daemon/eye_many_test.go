@@ -6,7 +6,7 @@ import (
 
 // Who asks about one client is told, however many others the kernel has to tell of at the same moment.
 func TestSweepOfMany(t *testing.T) {
-	c := &Child{cfg: Config{HalfClose: HalfCloseGone}, jobs: map[uint64]*Job{}}
+	c := &Child{cfg: Config{HalfClose: HalfCloseGone}}
 	e, err := newEye(c)
 	if err != nil {
 		t.Fatal(err)

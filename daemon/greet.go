@@ -61,7 +61,7 @@ func (conn *Conn) turnAway(why error) {
 	switch {
 	case errors.Is(why, io.EOF):
 		c.board.Skip()
-	case context.Cause(conn.ctx) == nil:
+	case context.Cause(conn.Context()) == nil:
 		c.complain("a connection from %s to listener %s has been closed: %v", conn.clientName(), conn.from.name, why)
 	}
 	conn.dismiss()

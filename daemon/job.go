@@ -20,24 +20,23 @@ type Job struct {
 	older     *Job // the one that runs and began before; nil: there is none
 	newer     *Job
 	ctx       jobContext
-	conn      *Conn // nil: a job without one
+	request   jobContext // of what it was begun for, if that has one
+	conn      *Conn      // nil: a job without one
 	text      string
 	state     scoreboard.State
 	started   time.Time
 	cancelled bool
-	fatal     bool        // the child leaves with this job
-	token     bool        // counts against Concurrency
-	answered  bool        // its work is done: from now on the client may leave
-	asked     bool        // it has been, or is being, found out what his FIN means
-	reported  bool        // the parent has been told that the client has left
-	judged    bool        // and has said what follows
-	limit     *time.Timer // acts when its time is over; nil: it has no limit
-	warning   *time.Timer
-	deadline  time.Duration // of the monotonic clock
+	fatal     bool      // the child leaves with this job
+	token     bool      // counts against Concurrency
+	answered  bool      // its work is done: from now on the client may leave
+	asked     bool      // it has been, or is being, found out what his FIN means
+	reported  bool      // the parent has been told that the client has left
+	judged    bool      // and has said what follows
+	limit     *jobLimit // nil: it has none
 	onEvict   func(reason error, deadline time.Time)
 
-	entries    []*Entry // of the access log that end with it
-	sentBefore int64    // bytes on the connection before the job
+	entries    *Entry // of the access log that end with it, the last first
+	sentBefore int64  // bytes on the connection before the job
 }
 
 // Do runs a job that has no connection: a queue item, a timer's work. text says on the scoreboard what it is.
@@ -56,7 +55,9 @@ func (c *Child) Do(ctx context.Context, text string, fn func(ctx context.Context
 	if err != nil {
 		return err
 	}
-	j := c.begin(context.WithoutCancel(ctx), nil, text, true)
+	j := &Job{c: c, text: text, state: scoreboard.Working, token: true}
+	j.ctx.parent = context.WithoutCancel(ctx)
+	c.launch(j)
 	defer c.end(j, true)
 	stop := context.AfterFunc(ctx, func() {
 		if cause := context.Cause(ctx); !errors.Is(cause, ErrDraining) {
@@ -94,30 +95,25 @@ func (c *Child) borrow() bool {
 
 func (c *Child) release() { <-c.tokens }
 
-// begin starts a job, whose context has the values of ctx, which never ends; token says whether one has been taken for it.
-func (c *Child) begin(ctx context.Context, conn *Conn, text string, token bool) *Job {
-	j := &Job{c: c, conn: conn, text: text, state: scoreboard.Working, started: time.Now(), token: token}
-	j.ctx.parent, j.ctx.job = ctx, j
-	if conn != nil {
-		j.state, j.answered, j.sentBefore = conn.first, conn.await, conn.sent.Load()
-	}
+// launch has a job run, whose state is known, and the parent of its context, which never ends.
+func (c *Child) launch(j *Job) {
+	j.started, j.ctx.job = time.Now(), j
 	c.mu.Lock()
 	c.serial++
 	j.serial = c.serial
 	j.setLimit(c.cfg.JobTimeout) // its timers name the job
-	c.enlist(j)
+	c.jobs.add(j)
 	c.finishing++
 	c.weighOn()
 	c.showAt(j.started)
-	ring := len(c.jobs) == 1 && c.board.Attention() // else it was busy before
+	ring := c.jobs.n == 1 && c.board.Attention() // else it was busy before
 	c.mu.Unlock()
 	if ring {
 		c.ring()
 	}
-	if c.tellsJobs && (conn == nil || !conn.await) {
+	if c.tellsJobs && (j.conn == nil || !j.conn.await) {
 		c.enterOwn(j)
 	}
-	return j
 }
 
 // cancel ends the job's context.
@@ -137,7 +133,10 @@ var verdictWait = time.Second
 //
 // If the client left while the job ran, the parent's verdict is waited for, even if the job has come to its end by
 // itself: the policy may want the child to end, with what the job has left behind in it.
-func (c *Child) end(j *Job, counts bool) {
+func (c *Child) end(j *Job, counts bool) { c.endAt(j, counts, time.Now()) }
+
+// endAt is end for those who know what time it is.
+func (c *Child) endAt(j *Job, counts bool, now time.Time) {
 	c.mu.Lock()
 	if j.reported && !j.judged {
 		late := time.AfterFunc(verdictWait, func() { c.judged(j.serial) })
@@ -145,13 +144,14 @@ func (c *Child) end(j *Job, counts bool) {
 			c.settled.Wait()
 		}
 		late.Stop()
+		now = time.Now()
 	}
-	for len(j.entries) > 0 { // with the verdict, and while it still counts as running
+	for j.entries != nil { // with the verdict, and while it still counts as running
 		c.mu.Unlock()
 		c.endEntries(j, counts)
 		c.mu.Lock()
 	}
-	c.strike(j)
+	c.jobs.remove(j)
 	cause := j.revokedFor()
 	j.setLimit(0)
 	first, spent := false, false
@@ -160,7 +160,7 @@ func (c *Child) end(j *Job, counts bool) {
 		c.done++
 		first, spent = c.done == 1, c.done == c.enough
 	}
-	c.show()
+	c.showAt(now)
 	if j.fatal {
 		// The child leaves: its token is kept, nothing more is begun.
 		c.mu.Unlock()
@@ -212,7 +212,7 @@ func (c *Child) show() { c.showAt(time.Now()) }
 
 // showAt is show for those who know what time it is.
 func (c *Child) showAt(now time.Time) {
-	j := c.oldest
+	j := c.jobs.oldest
 	if j == nil {
 		c.shown = 0
 		c.board.SetRunning(0, 0)
@@ -220,7 +220,7 @@ func (c *Child) showAt(now time.Time) {
 		c.board.SetState(c.rest(), now)
 		return
 	}
-	c.board.SetRunning(j.serial, len(c.jobs))
+	c.board.SetRunning(j.serial, c.jobs.n)
 	c.showRecord(j)
 	state := j.state
 	if j.cancelled {
@@ -232,7 +232,10 @@ func (c *Child) showAt(now time.Time) {
 
 // showRecord writes what a job is. c.mu is held.
 func (c *Child) showRecord(j *Job) {
-	rec := scoreboard.Record{Serial: j.serial, Started: j.started, Deadline: j.deadline, Text: j.text}
+	rec := scoreboard.Record{Serial: j.serial, Started: j.started, Text: j.text}
+	if j.limit != nil {
+		rec.Deadline = j.limit.deadline
+	}
 	if j.conn != nil {
 		rec.Client = j.conn.clientName()
 		if !j.answered && !j.conn.shutWrite.Load() { // who leaves now was served, whoever sees it
@@ -279,7 +282,7 @@ func (c *Child) describe(j *Job, text string) {
 func (c *Child) judged(serial uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if j := c.jobs[serial]; j != nil {
+	if j := c.jobs.find(serial); j != nil {
 		j.judged = true
 	}
 	c.settled.Broadcast()
@@ -288,7 +291,7 @@ func (c *Child) judged(serial uint64) {
 // revoke cancels a job whose client has left, or whose time is over; with Kill the child ends with it.
 func (c *Child) revoke(m control.Message) {
 	c.mu.Lock()
-	j := c.jobs[m.Serial]
+	j := c.jobs.find(m.Serial)
 	cause := ErrClientGone
 	if j != nil {
 		cause = j.revokedFor()
@@ -310,7 +313,7 @@ func (c *Child) revoke(m control.Message) {
 // revokedFor is why a job is to end that is revoked: of one whose time is over the parent may say so before its timer does.
 // c.mu is held.
 func (j *Job) revokedFor() error {
-	if j.deadline != 0 && monotonic() >= j.deadline {
+	if j.limit != nil && monotonic() >= j.limit.deadline {
 		return ErrJobTimeout
 	}
 	return ErrClientGone

@@ -92,7 +92,7 @@ func (c *Child) drain(cause error) {
 // leave drains the child if no job runs. A connection that is accepted at this very moment is still served.
 func (c *Child) leave() {
 	c.mu.Lock()
-	idle := len(c.jobs) == 0
+	idle := c.jobs.n == 0
 	c.mu.Unlock()
 	c.tell(control.Message{Kind: control.Parting, Leaving: idle})
 	if idle {
@@ -115,7 +115,7 @@ func (c *Child) evict(reason error, within time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.evicted = &eviction{reason, deadline}
-	for _, j := range c.jobs {
+	for j := range c.jobs.all() {
 		j.evict(*c.evicted)
 	}
 }

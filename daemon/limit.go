@@ -32,10 +32,7 @@ func (j *Job) Serial() uint64 { return j.serial }
 func (j *Job) Extend(d time.Duration) {
 	j.c.mu.Lock()
 	defer j.c.mu.Unlock()
-	if j.limit == nil || d <= 0 {
-		return
-	}
-	if !j.limit.Stop() {
+	if j.limit == nil || d <= 0 || !j.limit.timer.Stop() {
 		return
 	}
 	j.setLimit(d)
@@ -47,25 +44,33 @@ func (j *Job) Extend(d time.Duration) {
 // warnAt is the part of a job's time, in per cent, after which the log is told.
 const warnAt = 80
 
+// A jobLimit ends a job whose time is over.
+type jobLimit struct {
+	deadline time.Duration // of the monotonic clock
+	timer    *time.Timer
+	warning  *time.Timer
+}
+
 // setLimit gives the job d from now on; 0: no limit. c.mu is held.
 func (j *Job) setLimit(d time.Duration) {
-	if j.limit != nil {
-		j.limit.Stop()
-		j.warning.Stop()
-		j.limit, j.warning, j.deadline = nil, nil, 0
+	if l := j.limit; l != nil {
+		l.timer.Stop()
+		l.warning.Stop()
+		j.limit = nil
 	}
 	if d <= 0 {
 		return
 	}
-	j.deadline = monotonic() + d
-	j.warning = time.AfterFunc(d*warnAt/100, func() {
+	l := &jobLimit{deadline: monotonic() + d}
+	j.limit = l
+	l.warning = time.AfterFunc(d*warnAt/100, func() {
 		fmt.Fprintf(os.Stderr, "job %d has used %d%% of its time: %s\n", j.serial, warnAt, j.description())
 	})
 	// The parent acts by itself if this process cannot; this is only sooner.
-	j.limit = time.AfterFunc(d, func() {
+	l.timer = time.AfterFunc(d, func() {
 		// The child leaves with the job, also if the job obeys before the parent has heard of it.
 		j.c.mu.Lock()
-		running := j.c.jobs[j.serial] == j
+		running := j.c.jobs.has(j)
 		j.cancelled, j.fatal = true, true
 		j.c.mu.Unlock()
 		if running {

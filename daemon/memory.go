@@ -62,7 +62,7 @@ func (c *Child) weighOn() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.weighing = false
-		if len(c.jobs) > 0 && !c.heavy {
+		if c.jobs.n > 0 && !c.heavy {
 			c.weighOn()
 		}
 	})

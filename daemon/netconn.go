@@ -44,7 +44,18 @@ func (conn *Conn) Read(p []byte) (n int, err error) {
 	if d := conn.c.acceptor.duty; d != nil {
 		d.hear()
 	}
+	conn.note(err)
 	return n, err
+}
+
+// note remembers that something is amiss.
+func (conn *Conn) note(err error) {
+	if err == nil {
+		return
+	}
+	if late, ok := err.(net.Error); !ok || !late.Timeout() {
+		conn.hurt.Store(true)
+	}
 }
 
 // Write writes to the client.
@@ -55,6 +66,7 @@ func (conn *Conn) Write(p []byte) (n int, err error) {
 		n, err = conn.secure.Write(p)
 	}
 	conn.sent.Add(int64(n))
+	conn.note(err)
 	return n, err
 }
 
@@ -66,6 +78,7 @@ func (conn *Conn) ReadFrom(r io.Reader) (int64, error) {
 	}
 	n, err := rf.ReadFrom(r)
 	conn.sent.Add(n)
+	conn.note(err)
 	return n, err
 }
 

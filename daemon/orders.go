@@ -67,5 +67,5 @@ func (c *Child) listen() {
 func (c *Child) responds() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.accepted.Load() || c.accepts.Load() > 0 || len(c.jobs) > 0 || c.paused || c.drained
+	return !c.accepted.Load() || c.accepts.Load() > 0 || c.jobs.n > 0 || c.paused || c.drained
 }

@@ -37,7 +37,7 @@ func (c *Child) setPaused(paused bool) {
 	}
 	c.mu.Lock()
 	ring := false
-	if len(c.jobs) == 0 {
+	if c.jobs.n == 0 {
 		c.board.SetState(c.rest(), time.Now())
 		ring = c.board.Attention()
 	}

@@ -78,7 +78,7 @@ func (conn *Conn) readHeader() (*proxyproto.Header, error) {
 	}
 	conn.Conn.SetReadDeadline(time.Now().Add(headerWait))
 	defer conn.Conn.SetReadDeadline(time.Time{})
-	stop := context.AfterFunc(conn.ctx, func() { conn.Conn.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(conn.Context(), func() { conn.Conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	buf := make([]byte, 256)
 	size, failed := 0, error(nil)
@@ -87,7 +87,7 @@ func (conn *Conn) readHeader() (*proxyproto.Header, error) {
 		return failed != unix.EAGAIN
 	})
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && conn.ctx.Err() == nil:
+	case errors.Is(err, os.ErrDeadlineExceeded) && conn.Context().Err() == nil:
 		return nil, fmt.Errorf("no header of the PROXY protocol has come within %v", headerWait)
 	case err != nil:
 		return nil, err

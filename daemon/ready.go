@@ -17,7 +17,7 @@ func (c *Child) Ready() {
 	c.ready.Do(func() {
 		c.mu.Lock()
 		c.isReady = true
-		if len(c.jobs) == 0 {
+		if c.jobs.n == 0 {
 			c.board.SetState(c.rest(), time.Now())
 		}
 		c.mu.Unlock()

@@ -106,12 +106,14 @@ type httpLoop struct {
 
 // A link is a connection that is open.
 type link struct {
-	conn    *daemon.Conn    // nil: it is not the daemon's
-	ctx     context.Context // that of its requests, before net/http has made it end with the connection
-	running atomic.Int32    // requests
-	taken   atomic.Bool     // hijacked by one that runs
-	busy    bool            // a request runs on it; mu of the httpLoop
-	since   time.Time       // when it has become idle, if that was during a drain; mu of the httpLoop
+	conn  *daemon.Conn    // nil: it is not the daemon's
+	ctx   context.Context // that of its requests, before net/http has made it end with the connection
+	busy  bool            // a request is read, runs or is answered; mu of the httpLoop
+	since time.Time       // when it has become idle, if that was during a drain; mu of the httpLoop
+
+	mu      sync.Mutex
+	running int  // requests: there may be several on a connection of HTTP/2
+	taken   bool // hijacked by one that runs
 }
 
 // linkKey finds the link of a request in its context.
@@ -164,23 +166,20 @@ func (h *httpLoop) wrap() {
 			return
 		}
 		conn := from.conn
-		from.running.Add(1) // there may be several on a connection of HTTP/2
-		conn.Describe(r.Method + " " + r.URL.Path)
-		var count *tally // nil: there is no access log
-		if h.logs {
-			entry := conn.Log(daemon.Request{Line: r.Method + " " + r.RequestURI + " " + r.Proto, Referer: r.Referer(), UserAgent: r.UserAgent()})
-			w, count = counted(w, r.ProtoMajor)
-			defer count.end(entry)
-		}
 		// The streams of HTTP/2 end one by one, and with a FIN all of them.
 		if h.patient && r.ProtoMajor == 1 {
 			var free context.CancelFunc
 			ctx, free = from.outlive(ctx)
 			defer free()
 		}
-		ctx, cancel := conn.With(ctx)
+		ctx, cancel := from.begin(ctx, r)
 		defer cancel()
-		defer from.end()
+		var count *tally // nil: there is no access log
+		if h.logs {
+			entry := conn.Log(daemon.Request{Line: r.Method + " " + r.RequestURI + " " + r.Proto, Referer: r.Referer(), UserAgent: r.UserAgent()})
+			w, count = counted(w, r.ProtoMajor, entry)
+		}
+		defer func() { h.end(from, count) }()
 		handler.ServeHTTP(w, r.WithContext(ctx))
 		if count != nil {
 			count.returned, count.gone = true, hasLeft(ctx)
@@ -188,13 +187,43 @@ func (h *httpLoop) wrap() {
 	})
 }
 
-// end counts a request out. When it was the last one, what is left is to send the answer: who leaves when he has it was
-// served.
-func (l *link) end() {
-	// A connection that a handler has taken for itself is a job until it is closed.
-	if l.running.Add(-1) == 0 && !l.taken.Swap(false) {
-		l.conn.Finish()
+// begin counts a request in, and returns its context. The first one begins the job.
+func (l *link) begin(ctx context.Context, r *http.Request) (context.Context, context.CancelFunc) {
+	text := r.Method + " " + r.URL.Path
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.running++
+	if r.ProtoMajor == 1 {
+		return l.conn.Begin(ctx, text), func() {} // it ends with the job
 	}
+	l.conn.Describe(text)
+	return l.conn.With(ctx)
+}
+
+// end counts a request out, and ends its line in the access log. With the last one the job is over. What is left is to send the
+// answer: who leaves when he has it was served.
+func (h *httpLoop) end(l *link, count *tally) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.running--
+	// A connection that a handler has taken for itself is a job until it is closed.
+	last := l.running == 0 && !l.taken
+	if last && (h.single || count != nil) {
+		l.conn.Finish() // before the line is ended, which tells whether the client has left
+	}
+	if count != nil {
+		count.end()
+	}
+	if last && !h.single {
+		l.conn.Idle()
+	}
+}
+
+// hijacked notes that a request has taken the connection for itself.
+func (l *link) hijacked() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.taken = l.running > 0
 }
 
 // linkOf returns what is known of a connection, from when it is first heard of.
@@ -223,22 +252,19 @@ func job(nc net.Conn) *daemon.Conn {
 	return conn
 }
 
-// follow keeps the list of open connections, and makes a kept connection count as a job only while it has a request.
+// follow keeps the list of open connections.
 func (h *httpLoop) follow(nc net.Conn, st http.ConnState) {
-	conn := job(nc)
-	switch {
-	case conn == nil || h.single: // the connection is the job
-	case st == http.StateActive:
-		conn.Busy()
-	case st == http.StateNew, st == http.StateIdle:
-		conn.Idle()
+	if st == http.StateNew && !h.single { // else the connection is the job
+		if conn := job(nc); conn != nil {
+			conn.Idle()
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	drained := h.drained.Load()
 	switch l := h.find(nc); st {
 	case http.StateHijacked:
-		l.taken.Store(l.running.Load() > 0)
+		l.hijacked()
 		delete(h.open, nc)
 	case http.StateClosed:
 		delete(h.open, nc)

@@ -14,6 +14,7 @@ import (
 // A tally counts what a handler answers, for the access log.
 type tally struct {
 	http.ResponseWriter
+	entry  *daemon.Entry
 	status int // 0: nothing yet
 	bytes  int64
 	taken  bool // the connection is the handler's
@@ -26,18 +27,18 @@ type tally struct {
 var errPanic = errors.New("the handler has panicked")
 
 // end ends the line of the request in the access log.
-func (t *tally) end(entry *daemon.Entry) {
+func (t *tally) end() {
 	switch {
 	case !t.returned:
-		entry.End(t.status, t.bytes, errPanic)
+		t.entry.End(t.status, t.bytes, errPanic)
 	case t.taken: // it goes on, until the connection is closed
-		entry.EndWithJob(t.status)
+		t.entry.EndWithJob(t.status)
 	case t.gone:
-		entry.End(t.status, t.bytes, daemon.ErrClientGone)
+		t.entry.End(t.status, t.bytes, daemon.ErrClientGone)
 	case t.status == 0:
-		entry.End(http.StatusOK, t.bytes, nil) // what net/http answers then
+		t.entry.End(http.StatusOK, t.bytes, nil) // what net/http answers then
 	default:
-		entry.End(t.status, t.bytes, nil)
+		t.entry.End(t.status, t.bytes, nil)
 	}
 }
 
@@ -48,8 +49,8 @@ func hasLeft(ctx context.Context) bool {
 }
 
 // counted returns w with a tally. What net/http's own writers can do beyond http.ResponseWriter, this one can, too.
-func counted(w http.ResponseWriter, major int) (http.ResponseWriter, *tally) {
-	t := &tally{ResponseWriter: w}
+func counted(w http.ResponseWriter, major int, entry *daemon.Entry) (http.ResponseWriter, *tally) {
+	t := &tally{ResponseWriter: w, entry: entry}
 	if major > 1 {
 		return &streamTally{t}, t
 	}

@@ -36,7 +36,7 @@ func TestTally(t *testing.T) {
 	} {
 		var count *tally
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w, count = counted(w, r.ProtoMajor)
+			w, count = counted(w, r.ProtoMajor, nil)
 			c.answer(w)
 		}))
 		resp, err := http.Get(srv.URL)
@@ -54,11 +54,11 @@ func TestTally(t *testing.T) {
 
 // A writer of HTTP/1 can be hijacked, one of HTTP/2 cannot, and does not say so.
 func TestTallyKinds(t *testing.T) {
-	w, _ := counted(httptest.NewRecorder(), 1)
+	w, _ := counted(httptest.NewRecorder(), 1, nil)
 	if _, ok := w.(http.Hijacker); !ok {
 		t.Error("HTTP/1 cannot be hijacked")
 	}
-	w, _ = counted(httptest.NewRecorder(), 2)
+	w, _ = counted(httptest.NewRecorder(), 2, nil)
 	if _, ok := w.(http.Hijacker); ok {
 		t.Error("HTTP/2 could be hijacked")
 	}
