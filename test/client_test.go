@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 )
@@ -41,6 +42,38 @@ func visitTo(addr string) (*visit, error) {
 		return nil, err
 	}
 	return &visit{conn: c, r: bufio.NewReader(c)}, nil
+}
+
+// accepted returns an error as long as one of these connections lies in its listener's queue. The kernel shows no inode for its other end
+// until somebody has accepted it. They are of IPv4.
+func accepted(visits []*visit) error {
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return failure{err}
+	}
+	waiting := 0
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line)
+		if f[3] != "01" || f[9] != "0" { // TCP_ESTABLISHED
+			continue
+		}
+		for _, v := range visits {
+			if f[1] == tableAddr(v.conn.RemoteAddr()) && f[2] == tableAddr(v.conn.LocalAddr()) {
+				waiting++
+			}
+		}
+	}
+	if waiting > 0 {
+		return fmt.Errorf("%d of %d connections have not been accepted", waiting, len(visits))
+	}
+	return nil
+}
+
+// tableAddr is an address as the kernel's table writes it.
+func tableAddr(addr net.Addr) string {
+	a := addr.(*net.TCPAddr)
+	ip := a.IP.To4()
+	return fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], a.Port)
 }
 
 // split parts host:port/path, or /socket:/path, into where and what to ask.

@@ -39,6 +39,10 @@ func cmdEveryone(ts *testscript.TestScript, neg bool, args []string) {
 			}
 			defer visits[i].conn.Close()
 		}
+		// Whoever is asked before that may be done, and take another one of them.
+		if err := eventually(patience, func() error { return accepted(visits) }); err != nil {
+			return err
+		}
 		pids, answers := map[string]bool{}, ""
 		for _, v := range visits {
 			if err := v.send(path); err != nil {
