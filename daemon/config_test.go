@@ -163,7 +163,7 @@ func TestConfigErrors(t *testing.T) {
 
 // B57: a child that runs one job at a time has one processor, others their share.
 func TestConfigProcs(t *testing.T) {
-	n := runtime.NumCPU()
+	n := runtime.GOMAXPROCS(0)
 	for _, c := range []struct{ prefork, concurrency, want int }{
 		{3, 1, 1}, {1, 2, n}, {n, 2, 1}, {10 * n, 8, 1},
 	} {
