@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// requestTime is how long one request may take, whatever it asks for.
+// requestTime is how long may take what is waited for: a connection, room for a request, an answer.
 const requestTime = 30 * time.Second
 
 // dial connects to host:port or to the path of a Unix socket.
@@ -119,8 +119,9 @@ func escape(path string) string {
 	return b.String()
 }
 
-// answer reads one answer to its end.
+// answer reads one answer to its end. Its time begins here: there may have been a long build since it was asked for.
 func (v *visit) answer() (string, error) {
+	v.conn.SetDeadline(time.Now().Add(requestTime))
 	res, err := http.ReadResponse(v.r, nil)
 	if err != nil {
 		return "", err
