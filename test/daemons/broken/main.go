@@ -144,6 +144,7 @@ func (b *broken) loop(ctx context.Context, c *daemon.Child, how string) error {
 	mux.HandleFunc("GET /sh", shell)
 	mux.HandleFunc("GET /say", say)
 	mux.HandleFunc("GET /sleep", sleep)
+	mux.HandleFunc("GET /await", await)
 	mux.HandleFunc("GET /dial", dial)
 	served := make(chan error, 1)
 	go func() { served <- serve.HTTP(&http.Server{Handler: mux})(ctx, c) }()
@@ -229,6 +230,21 @@ func sleep(w http.ResponseWriter, r *http.Request) {
 	case <-time.After(d):
 		fmt.Fprintf(w, "slept pid=%d build=%s\n", os.Getpid(), build)
 	case <-r.Context().Done():
+	}
+}
+
+// await answers when there is a file, or when its job is told to end: /await?file=FILE.
+func await(w http.ResponseWriter, r *http.Request) {
+	for {
+		if _, err := os.Stat(r.FormValue("file")); err == nil {
+			fmt.Fprintf(w, "waited pid=%d build=%s\n", os.Getpid(), build)
+			return
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-r.Context().Done():
+			return
+		}
 	}
 }
 
