@@ -184,12 +184,16 @@ func TestAlive(t *testing.T) {
 		t.Error("this process does not live")
 	}
 	self.Start++
-	begun := time.Now()
-	if Alive(self) {
-		t.Error("one that started later lives")
+	least := time.Hour // of some tries: others may need the processor, too
+	for range 10 {
+		begun := time.Now()
+		if Alive(self) {
+			t.Error("one that started later lives")
+		}
+		least = min(least, time.Since(begun))
 	}
-	if took := time.Since(begun); took > 150*time.Millisecond {
-		t.Errorf("that took %v", took)
+	if least > 150*time.Millisecond {
+		t.Errorf("that took %v", least)
 	}
 }
 
