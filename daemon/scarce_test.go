@@ -138,9 +138,9 @@ func TestCrashLoopAnswers(t *testing.T) {
 	for _, c := range pool {
 		s.signal(syscall.SIGKILL, c.PID)
 	}
-	// From here on it is four seconds, about, until the next try.
-	eventually(t, "the fifth failure", func() bool { return strings.Contains(s.log(), "failures=5") })
-	const limit = 2 * time.Second
+	// From here on it is eight seconds, about, until the next try.
+	eventually(t, "the sixth failure", func() bool { return strings.Contains(s.log(), "failures=6") })
+	const limit = 6 * time.Second
 	begun := time.Now()
 	s.signal(syscall.SIGTTIN, s.cmd.Process.Pid)
 	b := s.await("one child more to be wanted", func(b *scoreboard.Snapshot) bool { return b.Want == 3 })
