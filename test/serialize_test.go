@@ -112,7 +112,7 @@ func everybody(t *testing.T, ports []string, children int) {
 	pids := map[string]bool{}
 	var visits []*visit
 	for i := range children {
-		v, err := ask(fmt.Sprintf("%s/job?seconds=0.5&kind=sleep&id=%d", ports[i%len(ports)], i))
+		v, err := ask(fmt.Sprintf("%s/job?seconds=3&kind=sleep&id=%d", ports[i%len(ports)], i))
 		if err != nil {
 			t.Fatal(err)
 		}

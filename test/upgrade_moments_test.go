@@ -3,6 +3,7 @@ package test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -32,7 +33,8 @@ func TestStopWhileUpgrading(t *testing.T) {
 			t.Parallel()
 			s := openSite(t)
 			d, _ := serveUpgradable(t, s, "-prefork", "2")
-			job, err := ask(d.addr + "/sleep?for=700ms")
+			enough := filepath.Join(s.dir, "enough")
+			job, err := ask(d.addr + "/await?file=" + enough)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,7 +49,10 @@ func TestStopWhileUpgrading(t *testing.T) {
 			if err := kill(d.pid, syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			if body, err := job.answer(); err != nil || !strings.HasPrefix(body, "slept") {
+			if err := os.WriteFile(enough, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if body, err := job.answer(); err != nil || !strings.HasPrefix(body, "waited") {
 				t.Errorf("the job: %q, %v", body, err)
 			}
 			if err := eventually(patience, func() error {
