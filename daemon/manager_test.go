@@ -159,6 +159,21 @@ func (m *manager) await(word string, n int) notice {
 	return all[n-1]
 }
 
+// caughtUp waits until everything has been heard that was said before.
+func (m *manager) caughtUp() {
+	m.t.Helper()
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: m.socket, Net: "unixgram"})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer conn.Close()
+	n := len(m.notices("CAUGHTUP=1"))
+	if _, err := conn.Write([]byte("CAUGHTUP=1")); err != nil {
+		m.t.Fatal(err)
+	}
+	m.await("CAUGHTUP=1", n+1)
+}
+
 // began is the time in microseconds at which a reload is said to have begun.
 func (m *manager) began(n notice) int64 {
 	m.t.Helper()
