@@ -106,8 +106,11 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// longEnough is what a test of many rounds may take.
-const longEnough = 10 * time.Second
+// longEnough is what a test of many rounds may take, and tooLong what it may take if it has not seen enough by then.
+const (
+	longEnough = 10 * time.Second
+	tooLong    = 60 * time.Second
+)
 
 // rounds is the number of rounds that such a test wants.
 func rounds(n int) int {
@@ -118,9 +121,10 @@ func rounds(n int) int {
 }
 
 // another reports whether such a test makes another round: until it has made n of them and has seen enough. On a busy
-// machine it makes fewer.
+// machine it makes fewer, as soon as it has seen enough.
 func another(round, n int, begun time.Time, enough bool) bool {
-	return (round < rounds(n) || !enough) && time.Since(begun) < longEnough
+	took := time.Since(begun)
+	return round < rounds(n) && took < longEnough || !enough && took < tooLong
 }
 
 // until polls cond, for at most 10 s.
