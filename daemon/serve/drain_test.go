@@ -238,6 +238,8 @@ func TestDrainHijacked(t *testing.T) {
 // What the user's server has of its own is kept: its hooks are called, and no handler means http.DefaultServeMux.
 func TestServerKeepsItsOwn(t *testing.T) {
 	type key struct{}
+	defer func(mux *http.ServeMux) { http.DefaultServeMux = mux }(http.DefaultServeMux)
+	http.DefaultServeMux = http.NewServeMux()
 	http.HandleFunc("/page", func(w http.ResponseWriter, r *http.Request) {
 		if r.Context().Value(key{}) != "mine" {
 			t.Error("the context is not the user's")
