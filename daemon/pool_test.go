@@ -461,7 +461,7 @@ func TestPoolEvictsTheDeaf(t *testing.T) {
 	want(t, "generation", w.p.generation, 3)
 }
 
-// Those that have drained for the longest go first, one at a time.
+// Those that have drained for the longest go first, one at a time. That one leaves by itself is waited for once, not for each of them anew.
 func TestPoolEvictsOldestChildren(t *testing.T) {
 	l := testLimits()
 	l.maxDrainingChildren = 4
@@ -476,7 +476,7 @@ func TestPoolEvictsOldestChildren(t *testing.T) {
 	}
 	want(t, "draining of the first", w.p.count(1, phaseDraining), 3)
 	want(t, "draining of the second", w.p.count(2, phaseDraining), 1)
-	w.pass(3 * time.Second)
+	w.pass(crowdPatience * 3 / 2)
 	want(t, "generation", w.p.generation, 3)
 	want(t, "draining of the first", w.p.count(1, phaseDraining), 1)
 	want(t, "draining of the second", w.p.count(2, phaseDraining), 3)
