@@ -254,7 +254,7 @@ func (b *broken) dequeue(ctx context.Context, _ *daemon.Child) error {
 	return nil
 }
 
-// dial opens a connection to a server that closes it at once, keeps its own end for a second, and answers:
+// dial opens a connection to a server that closes it at once, keeps its own end for three seconds, and answers:
 // /dial?addr=HOST:PORT. Meanwhile the process holds a connection whose other side has left, but no client has.
 func dial(w http.ResponseWriter, r *http.Request) {
 	c, err := net.Dial("tcp", r.FormValue("addr"))
@@ -268,7 +268,7 @@ func dial(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	select {
-	case <-time.After(time.Second):
+	case <-time.After(3 * time.Second):
 		fmt.Fprintln(w, "done")
 	case <-r.Context().Done():
 	}
