@@ -305,12 +305,14 @@ func (cfg *Config) absolute(paths ...*string) error {
 	return nil
 }
 
-// procs is the GOMAXPROCS that a child is started with.
+// procs is the GOMAXPROCS that a child is started with. Kept connections stay where they were accepted, so one child may have twice the
+// work of another; with no more than its share it would leave processors idle that nobody else has work for.
 func (cfg *Config) procs() int {
 	if cfg.Concurrency == 1 {
 		return 1
 	}
-	return max(1, (processors()+cfg.Prefork-1)/cfg.Prefork)
+	share := (processors() + cfg.Prefork - 1) / cfg.Prefork
+	return max(1, min(2*share, processors()))
 }
 
 // processors is how many processors this process may use: GOMAXPROCS follows the container's quota (since Go 1.25), the

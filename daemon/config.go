@@ -197,7 +197,7 @@ type Config struct {
 
 	// Concurrency is the number of jobs that a child runs at once; a child that has as many does not accept. Default 1:
 	// one job per process, which can then be killed without hitting another. Children get GOMAXPROCS=1 at Concurrency 1,
-	// and a fair share of the processors otherwise, unless the environment sets GOMAXPROCS.
+	// and twice a fair share of the processors otherwise, as far as there are so many, unless the environment sets GOMAXPROCS.
 	Concurrency int
 
 	// MaxRequests is the number of jobs after which a child is replaced. A tenth of it, at random, is taken off for each

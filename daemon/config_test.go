@@ -165,7 +165,7 @@ func TestConfigErrors(t *testing.T) {
 func TestConfigProcs(t *testing.T) {
 	n := runtime.GOMAXPROCS(0)
 	for _, c := range []struct{ prefork, concurrency, want int }{
-		{3, 1, 1}, {1, 2, n}, {n, 2, 1}, {10 * n, 8, 1},
+		{3, 1, 1}, {1, 2, n}, {n, 2, min(2, n)}, {10 * n, 8, min(2, n)},
 	} {
 		cfg := Config{Prefork: c.prefork, Concurrency: c.concurrency}
 		if got := cfg.procs(); got != c.want {
@@ -189,7 +189,7 @@ func TestParentListenRefuses(t *testing.T) {
 // B57: what is derived from the number of processors follows what this process may use. That is what the runtime makes of
 // a container's quota (Go 1.25), and not the number of processors in the machine.
 func TestSizesFollowProcessors(t *testing.T) {
-	for _, c := range []struct{ processors, starts, procs int }{{1, 2, 1}, {2, 4, 1}, {8, 16, 3}, {96, 192, 32}} {
+	for _, c := range []struct{ processors, starts, procs int }{{1, 2, 1}, {2, 4, 2}, {8, 16, 6}, {96, 192, 64}} {
 		func() {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(c.processors))
 			cfg := Config{Concurrency: 10, Prefork: 3}
