@@ -114,7 +114,8 @@ func TestUpgradeStorm(t *testing.T) {
 	if err != nil || n < 2 { // one of them when the storm is over
 		t.Errorf("%d upgrades, %v", n, err)
 	}
-	st, err := d.await("state=serving", "want=4", "died=0", "killed=0")
+	// One that is called off while it still starts, and does not hear that in time, is killed, and nobody's request with it.
+	st, err := d.await("state=serving", "want=4", "died=0")
 	if err != nil {
 		t.Fatal(err)
 	}
