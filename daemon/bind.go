@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/brooddaemon/brood/internal/inherit"
 )
 
 const (
@@ -134,11 +132,8 @@ func bind(network, address string, timeout time.Duration) (*listener, error) {
 	default:
 		return nil, fmt.Errorf("cannot listen on %s %s: want tcp or unix", network, address)
 	}
-	rc, err := l.(syscall.Conn).SyscallConn()
+	out.fd, err = dup(l.(syscall.Conn))
 	if err != nil {
-		return nil, err
-	}
-	if out.fd, err = inherit.Dup(rc); err != nil {
 		return nil, err
 	}
 	return out, nil

@@ -4,14 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/brooddaemon/brood/internal/control"
-	"github.com/brooddaemon/brood/internal/inherit"
 )
 
 // maxOperators is how many operators' connections are served at once.
@@ -61,19 +59,6 @@ func (l *loop) serveOperators(ln *net.UnixListener) {
 			l.serveOperator(c)
 		}()
 	}
-}
-
-// dupFile makes a file of a duplicate of the descriptor that c has.
-func dupFile(c syscall.Conn, name string) (*os.File, error) {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	fd, err := inherit.Dup(rc)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), name), nil
 }
 
 // acceptOperator takes the next one off the queue, who is there, while the gate is open.

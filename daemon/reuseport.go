@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/brooddaemon/brood/internal/inherit"
 )
 
 // places is the number of queues of each TCP address; 0: children share one.
@@ -68,12 +66,8 @@ func (l *listener) another(network string, timeout time.Duration) (*listener, er
 		return nil, err
 	}
 	defer ln.Close()
-	rc, err := ln.(*net.TCPListener).SyscallConn()
-	if err != nil {
-		return nil, err
-	}
 	q := *l
-	if q.fd, err = inherit.Dup(rc); err != nil {
+	if q.fd, err = dup(ln.(*net.TCPListener)); err != nil {
 		return nil, err
 	}
 	return &q, nil

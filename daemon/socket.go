@@ -283,19 +283,6 @@ func (s *socket) control(f func(fd int) error) error {
 	return f(s.fd)
 }
 
-// controlFile calls f with the descriptor of what has one, unless it is closed.
-func controlFile(of syscall.Conn, f func(fd int) error) error {
-	rc, err := of.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var ferr error
-	if err := rc.Control(func(fd uintptr) { ferr = f(int(fd)) }); err != nil {
-		return err
-	}
-	return ferr
-}
-
 func (s *socket) CloseRead() error  { return s.shutdown(unix.SHUT_RD) }
 func (s *socket) CloseWrite() error { return s.shutdown(unix.SHUT_WR) }
 

@@ -39,7 +39,7 @@ func (s *socket) borrow() *net.TCPConn {
 		s.copier, _ = nc.(*net.TCPConn)
 		s.copier.SetWriteDeadline(s.write.at)
 		// Package net has put its own defaults there.
-		controlFile(f, func(fd int) error { return inheritable(fd, "tcp", s.timeout) })
+		inheritable(s.fd, "tcp", s.timeout)
 	}
 	s.copying++
 	return s.copier

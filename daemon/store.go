@@ -202,13 +202,11 @@ func sameTCP(fd int, network, address string) bool {
 	}
 	defer probe.Close()
 	same := false
-	rc, err := probe.(syscall.Conn).SyscallConn()
-	if err == nil {
-		err = rc.Control(func(fd uintptr) {
-			want, _, err := reachOf(int(fd))
-			same = err == nil && want == have
-		})
-	}
+	err = controlFile(probe.(syscall.Conn), func(fd int) error {
+		want, _, err := reachOf(fd)
+		same = want == have
+		return err
+	})
 	return err == nil && same
 }
 

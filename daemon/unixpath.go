@@ -42,11 +42,11 @@ func removeStale(path string) error {
 // listenerOf names the process that listens where a connection leads to.
 func listenerOf(c *net.UnixConn) string {
 	var cred *unix.Ucred
-	rc, err := c.SyscallConn()
-	if err == nil {
-		err = rc.Control(func(fd uintptr) { cred, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	}
-	if err != nil || cred == nil || cred.Pid <= 0 {
+	err := controlFile(c, func(fd int) (err error) {
+		cred, err = unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+		return err
+	})
+	if err != nil || cred.Pid <= 0 {
 		return "somebody"
 	}
 	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cred.Pid))
