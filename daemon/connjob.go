@@ -136,7 +136,7 @@ func (conn *Conn) Await() {
 	defer conn.c.mu.Unlock()
 	j.answered = true
 	if conn.c.shown == j.serial {
-		conn.c.showRecord(j)
+		conn.c.board.Show(j.record())
 	}
 }
 

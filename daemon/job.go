@@ -156,7 +156,6 @@ func (c *Child) endAt(j *Job, counts bool, now time.Time) {
 	j.setLimit(0)
 	first, spent := false, false
 	if counts {
-		c.board.Done()
 		c.done++
 		first, spent = c.done == 1, c.done == c.enough
 	}
@@ -212,26 +211,21 @@ func (c *Child) show() { c.showAt(time.Now()) }
 
 // showAt is show for those who know what time it is.
 func (c *Child) showAt(now time.Time) {
+	w := scoreboard.Work{Since: now, Running: c.jobs.n, Done: uint64(c.done)}
 	j := c.jobs.oldest
 	if j == nil {
-		c.shown = 0
-		c.board.SetRunning(0, 0)
-		c.board.Show(scoreboard.Record{})
-		c.board.SetState(c.rest(), now)
-		return
+		c.shown, w.State = 0, c.rest()
+	} else {
+		c.shown, w.State, w.Job = j.serial, j.state, j.record()
+		if j.cancelled {
+			w.State = scoreboard.Cancelling
+		}
 	}
-	c.board.SetRunning(j.serial, c.jobs.n)
-	c.showRecord(j)
-	state := j.state
-	if j.cancelled {
-		state = scoreboard.Cancelling
-	}
-	c.board.SetState(state, now)
-	c.shown = j.serial
+	c.board.SetWork(w)
 }
 
-// showRecord writes what a job is. c.mu is held.
-func (c *Child) showRecord(j *Job) {
+// record is what the scoreboard says of a job. c.mu is held.
+func (j *Job) record() scoreboard.Record {
 	rec := scoreboard.Record{Serial: j.serial, Started: j.started, Text: j.text}
 	if j.limit != nil {
 		rec.Deadline = j.limit.deadline
@@ -242,7 +236,7 @@ func (c *Child) showRecord(j *Job) {
 			rec.Inode = j.conn.inode
 		}
 	}
-	c.board.Show(rec)
+	return rec
 }
 
 // repaint writes what the child is doing once more, if the scoreboard has lost it.

@@ -67,7 +67,7 @@ func (p *pool) verdict(ev evVerdict) {
 }
 
 // revoke puts the job's serial where the child looks before it begins another one, and then tells the child. Which
-// comes first matters: see scoreboard.Slot.SetRunning.
+// comes first matters: see scoreboard.Slot.SetWork.
 //
 // A child settles one revocation after the other.
 func (p *pool) revoke(m *member, r revocation) {

@@ -50,6 +50,20 @@ func BenchmarkShow(b *testing.B) {
 	besides(b, board, func() { s.Show(r) })
 }
 
+// BenchmarkWork is what a child pays for a job that is like the one before.
+func BenchmarkWork(b *testing.B) {
+	board := inMemory(b, 150)
+	s := attach(b, board, 70)
+	now := time.Now()
+	w := Work{State: Working, Since: now, Running: 1, Job: recordOf(7)}
+	besides(b, board, func() {
+		w.Job.Serial++
+		w.Job.Started = now.Add(time.Duration(w.Job.Serial))
+		s.SetWork(w)
+		s.SetWork(Work{State: Idle, Since: now, Done: w.Job.Serial})
+	})
+}
+
 // BenchmarkAttention is a child's look at all the others.
 func BenchmarkAttention(b *testing.B) {
 	board := inMemory(b, 150)

@@ -57,7 +57,7 @@ func TestRoundTrip(t *testing.T) { // B48, B49
 
 		c := Child{
 			Slot: slot, PID: pids.Draw(rt, "child"), Generation: num("its generation"), State: Working, Since: updated,
-			Born: updated, Cause: cut(cause, causeLen), Done: 1, Skipped: 1, Refused: 1, Running: uint64(rapid.IntMin(0).Draw(rt, "running")),
+			Born: updated, Cause: cut(cause, causeLen), Done: num("done"), Skipped: 1, Refused: 1, Running: uint64(rapid.IntMin(0).Draw(rt, "running")),
 			Revoked: num("revoked"),
 		}
 		r := Record{
@@ -69,13 +69,11 @@ func TestRoundTrip(t *testing.T) { // B48, B49
 			b.Bear(slot, Serve, c.Generation, cause, c.Born), b.SetPID(slot, c.PID),
 			b.SetPhase(slot, PhaseServing), b.SetRevoked(slot, c.Revoked)))
 		s := attach(t, b, slot)
-		s.SetState(c.State, c.Since)
-		s.SetRunning(oldest, int(c.Running))
-		s.Done()
+		s.SetWork(Work{State: c.State, Since: c.Since, Running: int(c.Running), Done: c.Done, Job: Record{Serial: oldest}})
 		s.Skip()
 		s.Refuse()
 		s.Show(r)
-		hint := Hint{State: Working, Serial: oldest, Done: 1, Skipped: 1, Refused: 1, Running: c.Running}
+		hint := Hint{State: Working, Serial: oldest, Done: c.Done, Skipped: 1, Refused: 1, Running: c.Running}
 		if r.Serial != 0 {
 			c.Job, c.Started, c.Inode, c.Client, c.Text = r.Serial, r.Started, r.Inode, cut(r.Client, clientLen), cut(r.Text, textLen)
 			hint.Job, hint.Inode = r.Serial, r.Inode
@@ -109,14 +107,15 @@ func TestCounters(t *testing.T) { // B48
 	b := create(t, 1)
 	must(t, b.Bear(0, Serve, 1, "", time.Now()))
 	s := attach(t, b, 0)
-	s.word(sDone).Store(1<<32 - 1)
-	s.Done()
-	s.Done()
-	if h := hintOf(t, b, 0); h.Done != 1<<32+1 {
-		t.Errorf("%d done, want 2^32+1", h.Done)
+	s.SetWork(Work{State: Idle, Done: 1<<32 + 1})
+	s.word(sSkipped).Store(1<<32 - 1)
+	s.Skip()
+	s.Skip()
+	if h := hintOf(t, b, 0); h.Done != 1<<32+1 || h.Skipped != 1<<32+1 {
+		t.Errorf("%d done and %d skipped, want 2^32+1", h.Done, h.Skipped)
 	}
-	if c := only(t, b.path); c.Done != 1<<32+1 {
-		t.Errorf("%d done, want 2^32+1", c.Done)
+	if c := only(t, b.path); c.Done != 1<<32+1 || c.Skipped != 1<<32+1 {
+		t.Errorf("%d done and %d skipped, want 2^32+1", c.Done, c.Skipped)
 	}
 }
 
@@ -278,7 +277,7 @@ func TestReplace(t *testing.T) {
 	if len(seen) < 2 {
 		t.Error("the reader has seen no board but the last")
 	}
-	s.SetRunning(77, 1)
+	s.SetWork(Work{State: Working, Running: 1, Job: Record{Serial: 77}})
 	if h := hintOf(t, old, 0); h.Serial != 77 {
 		t.Errorf("the old board says %+v, want job 77", h)
 	}

@@ -39,9 +39,9 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer slot.Detach()
-	slot.Show(scoreboard.Record{Serial: 17, Started: time.Now(), Client: "192.0.2.7:40112", Text: "GET /report"})
-	slot.SetRunning(17, 1)
-	slot.SetState(scoreboard.Working, time.Now())
+	now := time.Now()
+	job := scoreboard.Record{Serial: 17, Started: now, Client: "192.0.2.7:40112", Text: "GET /report"}
+	slot.SetWork(scoreboard.Work{State: scoreboard.Working, Since: now, Running: 1, Job: job})
 
 	// Anybody.
 	s, err := scoreboard.Read(path)

@@ -248,18 +248,13 @@ var spun atomic.Uint64
 // writeRole updates its slot as fast as it can, with a moment of rest now and then in which a reader gets a look.
 func writeRole(s *Slot) {
 	for n := uint64(1); ; n++ {
-		s.SetRunning(n, 1)
-		s.Show(recordOf(n))
-		s.SetState(Working, time.Unix(0, int64(n)))
+		s.SetWork(Work{State: Working, Since: time.Unix(0, int64(n)), Running: 1, Done: n, Job: recordOf(n)})
 		if n%4 == 0 {
 			spin(n * 7919 % 20000)
 		}
-		s.SetRunning(0, 0)
 		if n%5 == 0 {
-			s.Show(Record{})
-			s.SetState(Idle, time.Unix(0, int64(n)))
+			s.SetWork(Work{State: Idle, Since: time.Unix(0, int64(n)), Done: n})
 		}
-		s.Done()
 	}
 }
 

@@ -28,9 +28,8 @@ func TestMend(t *testing.T) {
 		must(t, os.Truncate(b.path, at))
 		for _, s := range slots {
 			s.SetState(Working, time.Now())
-			s.SetRunning(9, 1)
+			s.SetWork(Work{State: Working, Since: time.Now(), Running: 1, Done: 1, Job: recordOf(9)})
 			s.Show(recordOf(9))
-			s.Done()
 			s.Skip()
 			s.Refuse()
 			s.Revoked()
@@ -47,10 +46,7 @@ func TestMend(t *testing.T) {
 			t.Errorf("cut at %d and mended: Mend says %v, %v", at, cut, err)
 		}
 		for _, s := range slots {
-			s.SetState(Idle, time.Unix(9, 9))
-			s.SetRunning(0, 0)
-			s.Show(Record{})
-			s.word(sDone).Store(0)
+			s.SetWork(Work{State: Idle, Since: time.Unix(9, 9)})
 			s.word(sSkipped).Store(0)
 			s.word(sRefused).Store(0)
 		}

@@ -11,9 +11,9 @@ import (
 // job has been revoked, and begins no other while it is.
 func jobsRole(s *Slot) {
 	for serial := uint64(1); ; serial++ {
-		s.SetRunning(serial, 1)
+		s.SetWork(Work{State: Working, Running: 1, Job: Record{Serial: serial}})
 		spin(rand.Uint64N(1 << rand.Uint64N(17)))
-		s.SetRunning(0, 0)
+		s.SetWork(Work{State: Idle})
 		for s.Revoked() == serial {
 			runtime.Gosched()
 		}
@@ -78,10 +78,9 @@ func ringsRole(s *Slot) {
 		if s.Attention() {
 			rang = 1
 		}
-		s.SetRunning(round, rang)
+		s.SetWork(Work{State: Working, Running: rang, Job: Record{Serial: round}})
 		await(round | settle)
-		s.SetState(Idle, time.Unix(0, 1))
-		s.SetRunning(round|settle, 0)
+		s.SetWork(Work{State: Idle, Job: Record{Serial: round | settle}})
 	}
 }
 

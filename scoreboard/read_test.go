@@ -22,9 +22,7 @@ func image(t testing.TB) []byte {
 		must(t, b.SetPID(slot, 100+slot))
 		must(t, b.SetPhase(slot, PhaseServing))
 		s := attach(t, b, slot)
-		s.SetRunning(9, 1)
-		s.SetState(Working, time.Now())
-		s.Show(recordOf(9))
+		s.SetWork(Work{State: Working, Since: time.Now(), Running: 1, Job: recordOf(9)})
 		must(t, b.Record(Event{Time: time.Now(), Kind: EventReady, PID: 100 + slot, Slot: slot, Generation: 1, Text: "start"}))
 	}
 	data, err := os.ReadFile(b.path)
@@ -171,8 +169,7 @@ func TestNonsense(t *testing.T) {
 			must(t, b.SetPID(slot, 100+slot))
 			must(t, b.SetPhase(slot, PhaseServing))
 			s := attach(t, b, slot)
-			s.SetRunning(9, 1)
-			s.Show(recordOf(9))
+			s.SetWork(Work{State: Working, Since: time.Now(), Running: 1, Job: recordOf(9)})
 		}
 		before, err := Read(b.path)
 		must(t, err)

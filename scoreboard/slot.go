@@ -1,6 +1,7 @@
 package scoreboard
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -13,13 +14,16 @@ import (
 
 // A Slot is a child's end of the file: its own slot, mapped, and a view of the others' states.
 //
-// Its methods may be called on any goroutine, but those that store more than one word (SetState, SetRunning, Show) by one at a
+// Its methods may be called on any goroutine, but those that store more than one word (SetState, SetWork, Show) by one at a
 // time: the caller serializes them. If somebody has cut the file short they do nothing, and what they look for is not there,
 // until the parent has mended it.
 type Slot struct {
 	mem   []byte
 	slot  int
 	slots int
+
+	record       [SlotSize - sJob]byte // the last one that was shown
+	client, text string                // of it
 }
 
 // Attach maps the file behind fd for the child that fills the given slot. The caller keeps or closes fd as it likes.
@@ -100,23 +104,28 @@ func (s *Slot) Blank() bool {
 	return blank
 }
 
-// SetRunning says how many jobs run, and the serial of the oldest of them, 0 if none does.
-//
-// A child that has stored a serial other than the revoked one and then finds no revocation can go on: the parent
-// writes the revocation first and reads the serial after, so one of the two sees the other.
-func (s *Slot) SetRunning(oldest uint64, n int) {
-	done := false
-	defer s.survive(&done, debug.SetPanicOnFault(true))
-	s.put(sRunning, uint64(n))
-	s.word(sSerial).Store(oldest)
-	done = true
+// A Work is all that a child says of its work.
+type Work struct {
+	State   State
+	Since   time.Time // since when it is in this state
+	Running int       // jobs
+	Done    uint64    // jobs that have ended
+	Job     Record    // the oldest that runs; zero: none does
 }
 
-// Done counts a job that has ended.
-func (s *Slot) Done() {
+// SetWork says all of it.
+//
+// A child that has said so of a job other than the revoked one and then finds no revocation can go on: the parent
+// writes the revocation first and reads the serial after, so one of the two sees the other.
+func (s *Slot) SetWork(w Work) {
 	done := false
 	defer s.survive(&done, debug.SetPanicOnFault(true))
-	s.word(sDone).Add(1)
+	s.put(sRunning, uint64(w.Running))
+	s.put(sDone, w.Done)
+	s.word(sSerial).Store(w.Job.Serial)
+	s.show(&w.Job)
+	s.put(sSince, uint64(w.Since.UnixNano()))
+	s.word(sState).Store(uint64(w.State))
 	done = true
 }
 
@@ -212,17 +221,13 @@ type Record struct {
 // Words that stand there already are not stored: an atomic store costs more than all else, and one job of a client is much like the
 // next.
 func (s *Slot) Show(r Record) {
-	var rec [SlotSize - sJob]byte
-	if r.Serial != 0 {
-		order.PutUint64(rec[0:], r.Serial)
-		order.PutUint64(rec[sStarted-sJob:], uint64(r.Started.UnixNano()))
-		order.PutUint64(rec[sInode-sJob:], r.Inode)
-		order.PutUint64(rec[sLimit-sJob:], uint64(r.Deadline))
-		putText(rec[sClient-sJob:sClient-sJob+clientLen], r.Client)
-		putText(rec[sText-sJob:], r.Text)
-	}
 	done := false
 	defer s.survive(&done, debug.SetPanicOnFault(true))
+	s.show(&r)
+	done = true
+}
+
+func (s *Slot) show(r *Record) {
 	seq := s.word(sSeq)
 	n := seq.Load()
 	torn := n&1 != 0
@@ -230,11 +235,17 @@ func (s *Slot) Show(r Record) {
 		if w := s.word(sJob); w.Load() != 0 {
 			w.Store(0)
 		}
-		done = true
 		return
 	}
-	for off := 0; off < len(rec); off += 8 {
-		w, v := s.word(sJob+off), order.Uint64(rec[off:])
+	s.compose(r)
+	there := s.mem[offset(s.slot)+sJob : offset(s.slot)+SlotSize]
+	n &^= 1
+	end := len(s.record)
+	if texts := sClient - sJob; bytes.Equal(s.record[texts:], there[texts:]) {
+		end = texts
+	}
+	for off := 0; off < end; off += 8 {
+		w, v := s.word(sJob+off), order.Uint64(s.record[off:])
 		if w.Load() == v {
 			continue
 		}
@@ -245,9 +256,29 @@ func (s *Slot) Show(r Record) {
 		w.Store(v)
 	}
 	if torn {
-		seq.Store((n | 1) + 1)
+		seq.Store(n + 2)
 	}
-	done = true
+}
+
+// compose makes what is to stand in the file of a record.
+func (s *Slot) compose(r *Record) {
+	if r.Serial == 0 {
+		s.record, s.client, s.text = [SlotSize - sJob]byte{}, "", ""
+		return
+	}
+	rec := s.record[:]
+	order.PutUint64(rec[0:], r.Serial)
+	order.PutUint64(rec[sStarted-sJob:], uint64(r.Started.UnixNano()))
+	order.PutUint64(rec[sInode-sJob:], r.Inode)
+	order.PutUint64(rec[sLimit-sJob:], uint64(r.Deadline))
+	if r.Client != s.client {
+		putText(rec[sClient-sJob:sClient-sJob+clientLen], r.Client)
+		s.client = r.Client
+	}
+	if r.Text != s.text {
+		putText(rec[sText-sJob:], r.Text)
+		s.text = r.Text
+	}
 }
 
 // Attention reports whether a child that has just said that it is busy is to ring.

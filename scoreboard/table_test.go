@@ -210,9 +210,9 @@ func TestBytes(t *testing.T) {
 	must(t, b.SetPhase(1, PhaseKilling))
 	must(t, b.SetRevoked(1, 1<<40+23))
 	s := attach(t, b, 1)
-	s.SetState(Cancelling, time.Unix(0, 1<<40+24))
-	s.SetRunning(1<<40+25, 1<<40+26)
-	s.Done()
+	s.SetWork(Work{
+		State: Cancelling, Since: time.Unix(0, 1<<40+24), Running: 1<<40 + 26, Done: 1<<40 + 42, Job: Record{Serial: 1<<40 + 25},
+	})
 	s.Skip()
 	s.Refuse()
 	s.Refuse()
@@ -265,7 +265,7 @@ func TestBytes(t *testing.T) {
 	compare("slot", file[4096+512:4096+1024], doc.Slot, map[string][]byte{
 		"pid": u64(4712), "generation": u64(1<<40 + 20), "born": u64(1<<40 + 22), "phase": u64(4),
 		"revoked": u64(1<<40 + 23), "kind": u64(1), "cause": long(21, 80), "state": u64('C'), "since": u64(1<<40 + 24),
-		"serial": u64(1<<40 + 25), "done": u64(1), "running": u64(1<<40 + 26), "skipped": u64(1), "refused": u64(2), "duty": u64(2), "sequence": u64(2),
+		"serial": u64(1<<40 + 25), "done": u64(1<<40 + 42), "running": u64(1<<40 + 26), "skipped": u64(1), "refused": u64(2), "duty": u64(2), "sequence": u64(4),
 		"job": u64(1<<40 + 27), "started": u64(1<<40 + 28), "inode": u64(1<<40 + 29), "limit": u64(1<<40 + 32),
 		"client": long(30, 88), "text": long(31, 192),
 	})

@@ -80,9 +80,9 @@ func (f *fake) child(slot, pid int, generation uint64) *scoreboard.Slot {
 
 // work has a child work on a job.
 func work(s *scoreboard.Slot, serial uint64, text string) {
-	s.SetRunning(serial, 1)
-	s.Show(scoreboard.Record{Serial: serial, Started: time.Now(), Client: "192.0.2.1:999", Text: text})
-	s.SetState(scoreboard.Working, time.Now())
+	now := time.Now()
+	job := scoreboard.Record{Serial: serial, Started: now, Client: "192.0.2.1:999", Text: text}
+	s.SetWork(scoreboard.Work{State: scoreboard.Working, Since: now, Running: 1, Job: job})
 }
 
 // newServer makes a server for fakes of which each has a name.

@@ -32,7 +32,7 @@ func TestMetrics(t *testing.T) {
 	f.status(scoreboard.Status{State: "reloading", Generation: 2, Rolling: 3, Want: 4, Born: 5, Died: 6, Killed: 7, Lost: 8, Done: 9, Skipped: 10, Refused: 11,
 		ReloadAt: time.Unix(1700000000, 0), ReloadOK: true})
 	f.child(0, os.Getpid(), 2)
-	f.child(1, os.Getpid(), 3).Done()
+	f.child(1, os.Getpid(), 3).SetWork(scoreboard.Work{State: scoreboard.Idle, Done: 1})
 	work(f.child(2, os.Getpid(), 1), 1, "x")
 	for range 3 {
 		f.must(f.board.Record(scoreboard.Event{Kind: scoreboard.EventNote, Slot: -1}))
