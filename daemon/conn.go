@@ -25,6 +25,11 @@ import (
 // read before the program gets the connection, and RemoteAddr and LocalAddr are what it tells.
 type Conn struct {
 	net.Conn
+
+	// Server is the server's that has accepted the connection: what it keeps of it, and wants to find without a map. It sets it before
+	// another goroutine has the connection. Serve.HTTP does; the daemon neither sets it nor looks at it.
+	Server any
+
 	c       *Child
 	secure  *tls.Conn           // nil: the program gets what is on the wire
 	sent    atomic.Int64        // bytes
@@ -34,6 +39,8 @@ type Conn struct {
 	watched bool                // by the eye
 	seen    atomic.Bool         // something by the eye, missed or not
 	hurt    atomic.Bool         // reading or writing has failed, or come to an end
+	ahead   atomic.Bool         // its server reads ahead, see SetReadAhead
+	spare   atomic.Bool         // and need not, for once
 
 	inode uint64
 	token uint32 // the eye's
@@ -181,7 +188,7 @@ func (c *Child) adopt(acc accepted, k kind) (*Conn, error) {
 		conn.recallHost()
 	}
 	j := &Job{state: conn.first, answered: conn.await, token: true}
-	conn.launch(j)
+	conn.launch(context.Background(), j)
 	if !behind {
 		conn.findHost(j)
 	}

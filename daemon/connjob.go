@@ -29,7 +29,7 @@ func (conn *Conn) Describe(text string) {
 	if j := conn.running(); j != nil {
 		conn.c.describe(j, text)
 	} else {
-		conn.launch(&Job{state: scoreboard.Working, text: text, token: conn.c.borrow()})
+		conn.launch(context.Background(), &Job{state: scoreboard.Working, text: text, token: conn.c.borrow()})
 	}
 	conn.recall() // he may have sent his request and left before it was looked at
 }
@@ -37,15 +37,28 @@ func (conn *Conn) Describe(text string) {
 // Begin is Describe for a request whose context is ctx, in a protocol that has one at a time on a connection, and returns a context as
 // With does, which ends with the job: call Idle, or Close, when the work is done.
 func (conn *Conn) Begin(ctx context.Context, text string) context.Context {
+	if conn.watched && conn.ahead.Load() {
+		conn.spare.Store(true)
+	}
 	if j := conn.running(); j != nil {
 		conn.Describe(text)
 		return &jobContext{parent: ctx, job: j, of: &j.ctx}
 	}
 	j := &Job{state: scoreboard.Working, text: text, token: conn.c.borrow()}
-	j.request.parent, j.request.job, j.request.of = ctx, j, &j.ctx
-	conn.launch(j)
+	conn.launch(ctx, j)
 	conn.recall()
-	return &j.request
+	return &j.ctx
+}
+
+// SetReadAhead says whether the connection's server reads one byte ahead while a request runs, as net/http does: it has no other way to
+// notice that the client leaves, and takes it back with a deadline when the request is over. As the daemon notices by itself, and says
+// so as Config.OnClientDisconnect wants it, that read is spared: once in each job that Begin begins, a Read of a single byte returns 0
+// and no error at once, whatever there is to read.
+//
+// The zero value of a connection is one whose server does not. Any goroutine may call it.
+func (conn *Conn) SetReadAhead(on bool) {
+	conn.ahead.Store(on)
+	conn.spare.Store(false)
 }
 
 // Idle ends the job and keeps the connection open, for a protocol in which a client may ask again: an idle client does
@@ -72,9 +85,9 @@ func (conn *Conn) Idle() {
 // request.
 const brief = time.Millisecond
 
-// launch has a job run on the connection, unless that is over.
-func (conn *Conn) launch(j *Job) {
-	j.c, j.conn, j.sentBefore, j.ctx.parent = conn.c, conn, conn.sent.Load(), context.Background()
+// launch has a job run on the connection, whose context has this parent, unless the connection is over.
+func (conn *Conn) launch(ctx context.Context, j *Job) {
+	j.c, j.conn, j.sentBefore, j.ctx.parent = conn.c, conn, conn.sent.Load(), ctx
 	conn.c.launch(j)
 	conn.last.Store(j)
 	conn.job.Store(j)

@@ -20,8 +20,7 @@ type Job struct {
 	older     *Job // the one that runs and began before; nil: there is none
 	newer     *Job
 	ctx       jobContext
-	request   jobContext // of what it was begun for, if that has one
-	conn      *Conn      // nil: a job without one
+	conn      *Conn // nil: a job without one
 	text      string
 	state     scoreboard.State
 	started   time.Time
@@ -95,7 +94,7 @@ func (c *Child) borrow() bool {
 
 func (c *Child) release() { <-c.tokens }
 
-// launch has a job run, whose state is known, and the parent of its context, which never ends.
+// launch has a job run, whose state is known, and the parent of its context.
 func (c *Child) launch(j *Job) {
 	j.started, j.ctx.job = time.Now(), j
 	c.mu.Lock()

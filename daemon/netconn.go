@@ -36,6 +36,9 @@ func (conn *Conn) CloseWrite() error {
 
 // Read reads what the client has said.
 func (conn *Conn) Read(p []byte) (n int, err error) {
+	if len(p) == 1 && conn.spare.CompareAndSwap(true, false) {
+		return 0, nil
+	}
 	if conn.secure == nil {
 		n, err = conn.Conn.Read(p)
 	} else if err = conn.shake(); err == nil {

@@ -42,11 +42,18 @@ type socket struct {
 
 // A deadline is when reading or writing is to fail; zero: never.
 type deadline struct {
-	at   time.Time
-	told time.Time // what f has been told
+	at    time.Time
+	told  time.Time   // what f has been told
+	never atomic.Bool // there is none, f knows that, and the socket is open: to set none changes nothing
 }
 
-func (d deadline) over() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
+// set notes that it has been changed. s.mu is held.
+func (d *deadline) set(at, told time.Time) {
+	d.at, d.told = at, told
+	d.never.Store(at.IsZero() && told.IsZero())
+}
+
+func (d *deadline) over() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
 
 // connOf makes a connection of an accepted descriptor, or closes that.
 func (c *Child) connOf(acc accepted) (net.Conn, error) {
@@ -81,6 +88,8 @@ func newSocket(fd int, local net.Addr, peer netip.AddrPort, timeout time.Duratio
 		}
 		s.local = net.TCPAddrFromAddrPort(addrPort(sa))
 	}
+	s.read.never.Store(true)
+	s.write.never.Store(true)
 	return s, nil
 }
 
@@ -114,6 +123,7 @@ func (s *socket) file() *os.File {
 		f := os.NewFile(uintptr(s.fd), "connection")
 		if !s.write.at.IsZero() {
 			f.SetWriteDeadline(s.write.at)
+			s.write.set(s.write.at, s.write.at)
 		}
 		s.f.Store(f)
 	}
@@ -133,14 +143,14 @@ func (s *socket) reader(f *os.File) {
 // tell tells f the deadline of reading. s.mu is held.
 func (s *socket) tell(f *os.File) (err error) {
 	if s.untold.Swap(false) {
-		s.read.told = s.read.at
+		s.read.set(s.read.at, s.read.at)
 		err = f.SetReadDeadline(s.read.at)
 	}
 	return err
 }
 
 // now does without waiting what f would do. If it cannot, the error is EAGAIN, and f can. s.mu is held.
-func (s *socket) now(p []byte, d deadline, do func(int, []byte) (int, error)) (n int, err error) {
+func (s *socket) now(p []byte, d *deadline, do func(int, []byte) (int, error)) (n int, err error) {
 	switch {
 	case s.closed:
 		return 0, net.ErrClosed
@@ -171,9 +181,9 @@ func (s *socket) Read(p []byte) (int, error) {
 func (s *socket) readFirst(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n, err := s.now(p, s.read, readNow)
+	n, err := s.now(p, &s.read, readNow)
 	if err == unix.EAGAIN && s.eager && comesSoon(s.fd) {
-		n, err = s.now(p, s.read, readNow)
+		n, err = s.now(p, &s.read, readNow)
 	}
 	s.eager = false
 	if err == unix.EAGAIN {
@@ -188,7 +198,7 @@ func (s *socket) Write(p []byte) (int, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.mu.Lock()
-	n, err := s.now(p, s.write, writeNow)
+	n, err := s.now(p, &s.write, writeNow)
 	if err != unix.EAGAIN && (err != nil || n == len(p)) {
 		s.mu.Unlock()
 		return n, s.as("write", err)
@@ -206,6 +216,8 @@ func (s *socket) Close() error {
 	}
 	was := s.closed
 	s.closed = true
+	s.read.never.Store(false)
+	s.write.never.Store(false)
 	s.mu.Unlock()
 	// Nobody begins anything with the descriptor by now, and who waits there is sent away.
 	switch {
@@ -227,14 +239,17 @@ func (s *socket) SetDeadline(t time.Time) error {
 	return s.SetReadDeadline(t)
 }
 
-// SetReadDeadline tells f at once only if somebody waits there: net/http sets three for each request, and takes each back.
+// SetReadDeadline tells f at once only if somebody waits there: net/http sets one for each request, and takes it back more than once.
 func (s *socket) SetReadDeadline(t time.Time) error {
+	if t.IsZero() && s.read.never.Load() {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return s.as("set", net.ErrClosed)
 	}
-	s.read.at = t
+	s.read.set(t, s.read.told)
 	if untold := !t.Equal(s.read.told); untold != s.untold.Load() {
 		s.untold.Store(untold)
 	}
@@ -245,16 +260,20 @@ func (s *socket) SetReadDeadline(t time.Time) error {
 }
 
 func (s *socket) SetWriteDeadline(t time.Time) error {
+	if t.IsZero() && s.write.never.Load() {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return s.as("set", net.ErrClosed)
 	}
-	s.write.at = t
+	s.write.set(t, s.write.told)
 	if s.copier != nil {
 		s.copier.SetWriteDeadline(t)
 	}
 	if f := s.f.Load(); f != nil {
+		s.write.set(t, t)
 		return s.as("set", f.SetWriteDeadline(t))
 	}
 	return nil

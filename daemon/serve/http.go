@@ -108,12 +108,24 @@ type httpLoop struct {
 type link struct {
 	conn  *daemon.Conn    // nil: it is not the daemon's
 	ctx   context.Context // that of its requests, before net/http has made it end with the connection
-	busy  bool            // a request is read, runs or is answered; mu of the httpLoop
+	busy  atomic.Bool     // a request runs or is answered
 	since time.Time       // when it has become idle, if that was during a drain; mu of the httpLoop
 
 	mu      sync.Mutex
 	running int  // requests: there may be several on a connection of HTTP/2
 	taken   bool // hijacked by one that runs
+	asked   asked
+}
+
+// An asked is what was asked for last: a client who keeps his connection often asks for the same again.
+type asked struct{ method, path, text string }
+
+// describe returns what the scoreboard says of a request.
+func (a *asked) describe(r *http.Request) string {
+	if r.Method != a.method || r.URL.Path != a.path {
+		*a = asked{r.Method, r.URL.Path, r.Method + " " + r.URL.Path}
+	}
+	return a.text
 }
 
 // linkKey finds the link of a request in its context.
@@ -189,10 +201,10 @@ func (h *httpLoop) wrap() {
 
 // begin counts a request in, and returns its context. The first one begins the job.
 func (l *link) begin(ctx context.Context, r *http.Request) (context.Context, context.CancelFunc) {
-	text := r.Method + " " + r.URL.Path
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.running++
+	text := l.asked.describe(r)
 	if r.ProtoMajor == 1 {
 		return l.conn.Begin(ctx, text), func() {} // it ends with the job
 	}
@@ -224,23 +236,37 @@ func (l *link) hijacked() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.taken = l.running > 0
+	if l.conn != nil {
+		l.conn.SetReadAhead(false)
+	}
 }
 
 // linkOf returns what is known of a connection, from when it is first heard of.
 func (h *httpLoop) linkOf(nc net.Conn) *link {
+	conn := job(nc)
+	if conn != nil {
+		if l, ok := conn.Server.(*link); ok {
+			return l
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.find(nc)
-}
-
-// find is linkOf; h.mu is held.
-func (h *httpLoop) find(nc net.Conn) *link {
 	l := h.open[nc]
 	if l == nil {
-		l = &link{conn: job(nc)}
+		l = &link{conn: conn}
 		h.open[nc] = l
+		if conn != nil {
+			conn.Server = l
+		}
 	}
 	return l
+}
+
+// forget drops a connection that is closed, or not this server's any more.
+func (h *httpLoop) forget(nc net.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.open, nc)
 }
 
 // job finds the daemon's connection beneath TLS.
@@ -254,30 +280,40 @@ func job(nc net.Conn) *daemon.Conn {
 
 // follow keeps the list of open connections.
 func (h *httpLoop) follow(nc net.Conn, st http.ConnState) {
-	if st == http.StateNew && !h.single { // else the connection is the job
-		if conn := job(nc); conn != nil {
-			conn.Idle()
-		}
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	drained := h.drained.Load()
-	switch l := h.find(nc); st {
+	l := h.linkOf(nc)
+	switch st {
+	case http.StateNew:
+		l.opened(nc, h.single)
 	case http.StateHijacked:
 		l.hijacked()
-		delete(h.open, nc)
+		h.forget(nc)
 	case http.StateClosed:
-		delete(h.open, nc)
+		h.forget(nc)
 	default:
-		// A new connection has not asked for anything yet: for a drain it is as idle as a kept one.
-		l.busy = st == http.StateActive
-		if drained { // else it is idle since the drain has begun
-			l.since = time.Now()
-		}
+		l.busy.Store(st == http.StateActive)
 	}
-	if !drained { // nobody waits
+	// After what it looks at has been stored: either the drain sees it, or the drain is seen here.
+	if h.drained.Load() {
+		h.changes(l)
+	}
+}
+
+// opened says what kind of connection it is, on which nothing has been asked for yet: for a drain it is as idle as a kept one.
+func (l *link) opened(nc net.Conn, single bool) {
+	if l.conn == nil {
 		return
 	}
+	l.conn.SetReadAhead(nc == net.Conn(l.conn)) // beneath TLS nobody reads single bytes
+	if !single {                                // else the connection is the job
+		l.conn.Idle()
+	}
+}
+
+// changes tells the drain that a connection is another one than it was.
+func (h *httpLoop) changes(l *link) {
+	h.mu.Lock()
+	l.since = time.Now()
+	h.mu.Unlock()
 	select {
 	case h.changed <- struct{}{}:
 	default:
@@ -306,7 +342,7 @@ func (h *httpLoop) drain() {
 		h.mu.Lock()
 		for nc, l := range h.open {
 			since := l.since
-			if l.busy {
+			if l.busy.Load() {
 				continue
 			}
 			if since.Before(begun) {
