@@ -39,8 +39,7 @@ type Conn struct {
 	watched bool                // by the eye
 	seen    atomic.Bool         // something by the eye, missed or not
 	hurt    atomic.Bool         // reading or writing has failed, or come to an end
-	ahead   atomic.Bool         // its server reads ahead, see SetReadAhead
-	spare   atomic.Bool         // and need not, for once
+	ahead   readAhead
 
 	inode uint64
 	token uint32 // the eye's
@@ -208,6 +207,7 @@ func (conn *Conn) Close() error {
 	conn.closed.Do(func() {
 		conn.check()
 		conn.closeErr = conn.shut()
+		conn.rouse()
 		conn.c.eye.forget(conn)
 		if conn.onClose {
 			conn.over()

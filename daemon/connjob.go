@@ -37,28 +37,16 @@ func (conn *Conn) Describe(text string) {
 // Begin is Describe for a request whose context is ctx, in a protocol that has one at a time on a connection, and returns a context as
 // With does, which ends with the job: call Idle, or Close, when the work is done.
 func (conn *Conn) Begin(ctx context.Context, text string) context.Context {
-	if conn.watched && conn.ahead.Load() {
-		conn.spare.Store(true)
-	}
 	if j := conn.running(); j != nil {
 		conn.Describe(text)
+		conn.ahead.arm()
 		return &jobContext{parent: ctx, job: j, of: &j.ctx}
 	}
 	j := &Job{state: scoreboard.Working, text: text, token: conn.c.borrow()}
 	conn.launch(ctx, j)
+	conn.ahead.arm()
 	conn.recall()
 	return &j.ctx
-}
-
-// SetReadAhead says whether the connection's server reads one byte ahead while a request runs, as net/http does: it has no other way to
-// notice that the client leaves, and takes it back with a deadline when the request is over. As the daemon notices by itself, and says
-// so as Config.OnClientDisconnect wants it, that read is spared: once in each job that Begin begins, a Read of a single byte returns 0
-// and no error at once, whatever there is to read.
-//
-// The zero value of a connection is one whose server does not. Any goroutine may call it.
-func (conn *Conn) SetReadAhead(on bool) {
-	conn.ahead.Store(on)
-	conn.spare.Store(false)
 }
 
 // Idle ends the job and keeps the connection open, for a protocol in which a client may ask again: an idle client does
@@ -75,7 +63,9 @@ func (conn *Conn) Idle() {
 	if conn.hurt.Load() || now.Sub(j.started) >= brief {
 		conn.check()
 	}
-	if j = conn.drop(); j != nil {
+	j = conn.drop()
+	conn.rouse()
+	if j != nil {
 		// A connection on which nothing has been asked yet was no job.
 		conn.c.endAt(j, j.state != scoreboard.Reading, now)
 	}
@@ -163,7 +153,9 @@ func (conn *Conn) finish() {
 // over ends the connection's last job.
 func (conn *Conn) over() {
 	conn.done.Store(true)
-	if j := conn.drop(); j != nil {
+	j := conn.drop()
+	conn.rouse()
+	if j != nil {
 		conn.c.end(j, true)
 	}
 }

@@ -3,6 +3,8 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"io"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -10,10 +12,11 @@ import (
 	"github.com/brooddaemon/brood/scoreboard"
 )
 
-// A connection has one job after the other, each begun by what its client asks, and none once it is closed.
-func TestDescribeBegins(t *testing.T) {
+// connOnBoard returns a connection of a child that has nothing else, and its client. Nobody watches it yet.
+func connOnBoard(t *testing.T) (*Conn, *net.TCPConn, *scoreboard.Board) {
+	t.Helper()
 	c, board := childOnBoard(t)
-	c.settled, c.tokens = sync.NewCond(&c.mu), make(chan struct{}, 1)
+	c.settled, c.tokens, c.acceptor = sync.NewCond(&c.mu), make(chan struct{}, 1), &acceptor{}
 	err := cmp.Or(board.Bear(0, scoreboard.Serve, 1, "start", time.Now()), board.SetPhase(0, scoreboard.PhaseServing))
 	if err != nil {
 		t.Fatal(err)
@@ -21,9 +24,15 @@ func TestDescribeBegins(t *testing.T) {
 	if c.eye, err = newEye(c); err != nil {
 		t.Fatal(err)
 	}
-	defer c.eye.epoll.Close()
-	s, _ := socketPair(t)
-	conn := &Conn{Conn: s, c: c, tcp: true, kind: kind{onClose: true}}
+	t.Cleanup(func() { c.eye.epoll.Close() })
+	s, client := socketPair(t)
+	return &Conn{Conn: s, c: c, tcp: true, kind: kind{onClose: true}}, client, board
+}
+
+// A connection has one job after the other, each begun by what its client asks, and none once it is closed.
+func TestDescribeBegins(t *testing.T) {
+	conn, _, board := connOnBoard(t)
+	c := conn.c
 	shows := func(job uint64, text string, done uint64) {
 		t.Helper()
 		hint, err := board.Look(0)
@@ -65,5 +74,26 @@ func TestDescribeBegins(t *testing.T) {
 	shows(0, "", 2)
 	if conn.running() != nil || c.jobs.n != 0 || c.finishing != 0 {
 		t.Error("a job has begun on a connection that is closed")
+	}
+}
+
+// The context of a job ends with what it was begun for; if both have ended and nobody has looked in between, what is said of the job holds.
+func TestBeginFollows(t *testing.T) {
+	conn, _, _ := connOnBoard(t)
+	for _, lost := range []bool{false, true} {
+		parent, end := context.WithCancelCause(t.Context())
+		ctx, want := conn.Begin(parent, "job"), io.EOF
+		if ctx.Err() != nil {
+			t.Fatal(ctx.Err())
+		}
+		end(io.EOF)
+		if lost {
+			conn.running().cancel(ErrClientGone)
+			want = ErrClientGone
+		}
+		if context.Cause(ctx) != want || context.Cause(conn.Context()) != want {
+			t.Errorf("ended with %v, and %v for the connection; want %v", context.Cause(ctx), context.Cause(conn.Context()), want)
+		}
+		conn.Idle()
 	}
 }

@@ -120,6 +120,7 @@ func (e *eye) glance() int {
 	for i, ev := range events[:n] {
 		if conns[i] = e.conns[uint32(ev.Fd)]; conns[i] != nil {
 			conns[i].seen.Store(true) // first: whoever begins to miss him looks for it after he has
+			conns[i].rouse()
 		}
 	}
 	e.mu.Unlock()
@@ -225,6 +226,7 @@ func (e *eye) find(m control.Message) {
 	}
 	e.mu.Unlock()
 	if found != nil {
+		found.rouse()
 		e.judge(found, found.poll()) // which knows what this side has done itself
 	}
 }

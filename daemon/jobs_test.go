@@ -325,6 +325,13 @@ func pages(c *daemon.Child, jobContext func(*http.Request) context.Context) http
 		wait(r)
 		fmt.Fprintln(w, "bye")
 	})
+	// For handlers that are older than a request's context.
+	mux.HandleFunc("/notify", func(w http.ResponseWriter, r *http.Request) {
+		id := r.URL.Query().Get("id")
+		note(event{What: "begin", ID: id, Slot: c.Slot()})
+		<-w.(interface{ CloseNotify() <-chan bool }).CloseNotify()
+		note(event{What: "end", ID: id, Slot: c.Slot()})
+	})
 	mux.HandleFunc("/nap", func(w http.ResponseWriter, r *http.Request) {
 		d, _ := time.ParseDuration(r.FormValue("for"))
 		time.Sleep(d)
@@ -341,6 +348,20 @@ func pages(c *daemon.Child, jobContext func(*http.Request) context.Context) http
 			fmt.Fprintln(conn, os.Getpid())
 		}
 		wait(r)
+	})
+	// Of a request whose body nobody has read: so far net/http has not read ahead.
+	mux.HandleFunc("/byte", func(w http.ResponseWriter, r *http.Request) {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		defer conn.Close()
+		rw.Reader.Discard(rw.Reader.Buffered())
+		fmt.Fprintln(conn, "go on")
+		var b [1]byte
+		n, err := conn.Read(b[:])
+		fmt.Fprintf(conn, "%q, %v\n", b[:n], err)
 	})
 	mux.HandleFunc("/options", func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()

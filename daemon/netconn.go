@@ -36,7 +36,7 @@ func (conn *Conn) CloseWrite() error {
 
 // Read reads what the client has said.
 func (conn *Conn) Read(p []byte) (n int, err error) {
-	if len(p) == 1 && conn.spare.CompareAndSwap(true, false) {
+	if len(p) == 1 && conn.spared() {
 		return 0, nil
 	}
 	if conn.secure == nil {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -117,5 +118,56 @@ func TestSocketAllAtOnce(t *testing.T) {
 			t.Errorf("read while it is closed: %v", err)
 		}
 		all.Wait()
+	}
+}
+
+// However many read at the same time, each byte is one's, nobody gets none, and all hear of the end.
+func TestSocketReaders(t *testing.T) {
+	for range 3 {
+		s, c := socketPair(t)
+		const rounds, readers = 2000, 4
+		var mu sync.Mutex
+		var got [256]int
+		var all sync.WaitGroup
+		for range readers {
+			all.Go(func() {
+				buf := make([]byte, 3)
+				for {
+					n, err := s.Read(buf[:1+rand.IntN(3)])
+					if err == io.EOF {
+						return
+					}
+					if n == 0 || err != nil {
+						t.Errorf("%d, %v", n, err)
+						return
+					}
+					mu.Lock()
+					for _, b := range buf[:n] {
+						got[b]++
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		text := make([]byte, len(got))
+		for i := range text {
+			text[i] = byte(i)
+		}
+		for range rounds {
+			for left := text; len(left) > 0; {
+				n, err := c.Write(left[:min(len(left), 1+rand.IntN(50))])
+				if err != nil {
+					t.Fatal(err)
+				}
+				left = left[n:]
+			}
+		}
+		c.Close()
+		all.Wait()
+		for b, n := range got {
+			if n != rounds {
+				t.Fatalf("%d came %d times, want %d", b, n, rounds)
+			}
+		}
 	}
 }

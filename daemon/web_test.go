@@ -106,3 +106,46 @@ func (v *visit) who(headers ...string) int {
 	}
 	return pid
 }
+
+// Net/http notices that a client leaves, too, whatever the policy: a request's context ends, and so does what handlers waited for before
+// there was one.
+func TestWebNotices(t *testing.T) {
+	t.Parallel()
+	for _, concurrency := range []string{"1", "4"} {
+		s := start(t, web, "BROOD_CONCURRENCY="+concurrency, "POLICY=ignore")
+		for _, network := range networks() {
+			for _, page := range []string{"/hold", "/notify"} {
+				for _, reset := range []bool{false, true} {
+					id := fmt.Sprint(network, page[1:], reset, concurrency)
+					v := s.visit(network)
+					if concurrency != "1" {
+						v.who() // it is not the connection's first
+					}
+					request(t, v, "GET", page+"?id="+id, "")
+					s.event("begin", id)
+					if tcp, ok := v.Conn.(*net.TCPConn); ok && reset {
+						tcp.SetLinger(0)
+					}
+					v.Close()
+					s.event("end", id)
+				}
+			}
+		}
+	}
+}
+
+// Who takes a connection over reads from it as he likes, byte by byte too.
+func TestWebByte(t *testing.T) {
+	t.Parallel()
+	s := start(t, web, "BROOD_CONCURRENCY=4")
+	for _, network := range networks() {
+		v := s.visit(network)
+		request(t, v, "POST", "/byte", "body")
+		for _, want := range []string{"go on\n", "\"x\", <nil>\n"} {
+			if got, err := v.r.ReadString('\n'); got != want {
+				t.Errorf("%s: %q, %v; want %q", network, got, err, want)
+			}
+			io.WriteString(v, "x")
+		}
+	}
+}
