@@ -26,8 +26,8 @@ import (
 type Conn struct {
 	net.Conn
 
-	// Server is the server's that has accepted the connection: what it keeps of it, and wants to find without a map. It sets it before
-	// another goroutine has the connection. Serve.HTTP does; the daemon neither sets it nor looks at it.
+	// Server belongs to the server that has accepted the connection: what it keeps of it, and wants to find without a map. It sets it
+	// before another goroutine has the connection. Package serve does; the daemon neither sets it nor looks at it.
 	Server any
 
 	c       *Child

@@ -54,29 +54,24 @@ func addrPortOf(ip [16]byte, port uint16, scope uint32) netip.AddrPort {
 	return netip.AddrPortFrom(a, port)
 }
 
-// readNow is read(2) of a descriptor that does not block.
-func readNow(fd int, p []byte) (int, error) { return transfer(unix.SYS_READ, fd, p) }
-
 // writeNow is write(2) to a descriptor that does not block.
-func writeNow(fd int, p []byte) (int, error) { return transfer(unix.SYS_WRITE, fd, p) }
-
-// recvNow is readNow of a socket: to the kernel it is less of a way than by what all files have in common.
-func recvNow(fd int, p []byte) (int, error) { return message(unix.SYS_RECVFROM, fd, p) }
-
-// sendNow is writeNow to a socket.
-func sendNow(fd int, p []byte) (int, error) { return message(unix.SYS_SENDTO, fd, p) }
-
-func message(call uintptr, fd int, p []byte) (int, error) {
-	n, _, errno := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
-		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+func writeNow(fd int, p []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 	if errno != 0 {
 		return 0, errno
 	}
 	return int(n), nil
 }
 
+// recvNow is recvfrom(2) of a socket: to the kernel that is less of a way than read(2), which is for files of any kind.
+func recvNow(fd int, p []byte) (int, error) { return transfer(unix.SYS_RECVFROM, fd, p) }
+
+// sendNow is sendto(2) to a socket.
+func sendNow(fd int, p []byte) (int, error) { return transfer(unix.SYS_SENDTO, fd, p) }
+
 func transfer(call uintptr, fd int, p []byte) (int, error) {
-	n, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+	n, _, errno := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}

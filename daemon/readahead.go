@@ -45,8 +45,8 @@ func (conn *Conn) spared() bool {
 	}
 	over := make(chan struct{})
 	conn.ahead.waits.Store(&over)
-	// Whoever changes one of these does so first, and looks then who waits.
-	if conn.running() == j && !conn.seen.Load() && conn.Conn.(*socket).read.never.Load() {
+	// Whoever changes one of these does so first, and then looks who waits.
+	if conn.running() == j && conn.ahead.on.Load() && !conn.seen.Load() && conn.Conn.(*socket).read.never.Load() {
 		<-over
 	}
 	conn.ahead.waits.CompareAndSwap(&over, nil)
@@ -75,6 +75,8 @@ func (conn *Conn) SetReadDeadline(t time.Time) error {
 // SetDeadline sets those of reading and writing; see net.Conn.
 func (conn *Conn) SetDeadline(t time.Time) error {
 	err := conn.Conn.SetDeadline(t)
-	conn.rouse()
+	if !t.IsZero() {
+		conn.rouse()
+	}
 	return err
 }

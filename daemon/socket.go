@@ -76,7 +76,7 @@ func (r *reading) init(f *os.File) {
 	}
 }
 
-// read is f.Read. One at a time may call it.
+// read is f.Read of a byte or more. One at a time may call it.
 func (r *reading) read(p []byte) (int, error) {
 	r.p = p[:min(len(p), atATime)]
 	err := r.from.Read(r.try)
@@ -86,7 +86,7 @@ func (r *reading) read(p []byte) (int, error) {
 		return 0, err
 	case err != nil: // it is closed, or cannot be waited for; what that is called f knows
 		return r.f.Read(p)
-	case r.err == nil && r.n == 0 && len(p) > 0:
+	case r.err == nil && r.n == 0:
 		return 0, io.EOF
 	}
 	return r.n, r.err
@@ -215,7 +215,7 @@ func (s *socket) Read(p []byte) (int, error) {
 	}
 	var n int
 	var err error
-	if s.reader(f) == 1 {
+	if s.reader(f) == 1 && len(p) > 0 {
 		n, err = s.reading.read(p)
 	} else {
 		n, err = f.Read(p)

@@ -64,6 +64,16 @@ func TestSocketIsLikeNets(t *testing.T) {
 			t.Errorf("%s after the deadline: %#v", op, err)
 		}
 	}
+	for range 2 { // before anybody has waited, and after
+		s.SetDeadline(time.Time{})
+		if n, err := s.Read(nil); n != 0 || err != nil {
+			t.Errorf("read nothing: %d, %v", n, err)
+		}
+		s.SetReadDeadline(time.Now().Add(time.Millisecond))
+		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("read at the deadline: %v", err)
+		}
+	}
 	s.SetDeadline(time.Time{})
 	if err := s.CloseWrite(); err != nil {
 		t.Error(err)
