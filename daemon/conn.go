@@ -187,7 +187,7 @@ func (c *Child) adopt(acc accepted, k kind) (*Conn, error) {
 		conn.recallHost()
 	}
 	j := &Job{state: conn.first, answered: conn.await, token: true}
-	conn.launch(context.Background(), j)
+	conn.launch(j)
 	if !behind {
 		conn.findHost(j)
 	}

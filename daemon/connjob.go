@@ -29,7 +29,7 @@ func (conn *Conn) Describe(text string) {
 	if j := conn.running(); j != nil {
 		conn.c.describe(j, text)
 	} else {
-		conn.launch(context.Background(), &Job{state: scoreboard.Working, text: text, token: conn.c.borrow()})
+		conn.launch(&Job{state: scoreboard.Working, text: text, token: conn.c.borrow()})
 	}
 	conn.recall() // he may have sent his request and left before it was looked at
 }
@@ -43,10 +43,11 @@ func (conn *Conn) Begin(ctx context.Context, text string) context.Context {
 		return &jobContext{parent: ctx, job: j, of: &j.ctx}
 	}
 	j := &Job{state: scoreboard.Working, text: text, token: conn.c.borrow()}
-	conn.launch(ctx, j)
+	j.request.parent, j.request.job, j.request.of = ctx, j, &j.ctx
+	conn.launch(j)
 	conn.ahead.arm()
 	conn.recall()
-	return &j.ctx
+	return &j.request
 }
 
 // Idle ends the job and keeps the connection open, for a protocol in which a client may ask again: an idle client does
@@ -75,9 +76,9 @@ func (conn *Conn) Idle() {
 // request.
 const brief = time.Millisecond
 
-// launch has a job run on the connection, whose context has this parent, unless the connection is over.
-func (conn *Conn) launch(ctx context.Context, j *Job) {
-	j.c, j.conn, j.sentBefore, j.ctx.parent = conn.c, conn, conn.sent.Load(), ctx
+// launch has a job run on the connection, unless that is over.
+func (conn *Conn) launch(j *Job) {
+	j.c, j.conn, j.sentBefore, j.ctx.parent = conn.c, conn, conn.sent.Load(), context.Background()
 	conn.c.launch(j)
 	conn.last.Store(j)
 	conn.job.Store(j)

@@ -77,12 +77,13 @@ func TestDescribeBegins(t *testing.T) {
 	}
 }
 
-// The context of a job ends with what it was begun for; if both have ended and nobody has looked in between, what is said of the job holds.
+// What a job was begun for may end before the job, which goes on, or with it; if both have ended and nobody has looked in between, what is
+// said of the job holds.
 func TestBeginFollows(t *testing.T) {
 	conn, _, _ := connOnBoard(t)
 	for _, lost := range []bool{false, true} {
 		parent, end := context.WithCancelCause(t.Context())
-		ctx, want := conn.Begin(parent, "job"), io.EOF
+		ctx, job, want := conn.Begin(parent, "job"), conn.Context(), io.EOF
 		if ctx.Err() != nil {
 			t.Fatal(ctx.Err())
 		}
@@ -91,8 +92,8 @@ func TestBeginFollows(t *testing.T) {
 			conn.running().cancel(ErrClientGone)
 			want = ErrClientGone
 		}
-		if context.Cause(ctx) != want || context.Cause(conn.Context()) != want {
-			t.Errorf("ended with %v, and %v for the connection; want %v", context.Cause(ctx), context.Cause(conn.Context()), want)
+		if context.Cause(ctx) != want || (job.Err() != nil) != lost {
+			t.Errorf("ended with %v, the job's with %v; want %v, and %v for the job", context.Cause(ctx), job.Err(), want, lost)
 		}
 		conn.Idle()
 	}

@@ -20,7 +20,8 @@ type Job struct {
 	older     *Job // the one that runs and began before; nil: there is none
 	newer     *Job
 	ctx       jobContext
-	conn      *Conn // nil: a job without one
+	request   jobContext // of what it was begun for, if that has one: the job may outlive it
+	conn      *Conn      // nil: a job without one
 	text      string
 	state     scoreboard.State
 	started   time.Time
@@ -94,7 +95,7 @@ func (c *Child) borrow() bool {
 
 func (c *Child) release() { <-c.tokens }
 
-// launch has a job run, whose state is known, and the parent of its context.
+// launch has a job run, whose state is known, and the parent of its context, which never ends.
 func (c *Child) launch(j *Job) {
 	j.started, j.ctx.job = time.Now(), j
 	c.mu.Lock()

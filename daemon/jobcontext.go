@@ -11,7 +11,7 @@ import (
 // A jobContext is the context of a job, or of work that is done for one. What somebody can wait for is made when somebody does: most
 // jobs are over before that, and it would take a short one more time than all else that is kept of it.
 type jobContext struct {
-	parent context.Context // has its values, and ends it
+	parent context.Context // has its values, and ends it; that of a job itself never ends
 	job    *Job
 	of     *jobContext // the job's own, which ends it, too; nil: this is the job's own
 
@@ -33,10 +33,8 @@ func (c *jobContext) end(cause error) {
 	m := c.made.Load()
 	if m == nil && c.cause == nil {
 		c.cause = cause
-		if c.of != nil { // else what ends the job says more than what ends its parent
-			if first := c.before(); first != nil {
-				c.cause = first
-			}
+		if first := c.before(); first != nil {
+			c.cause = first
 		}
 	}
 	c.mu.Unlock()
@@ -70,14 +68,11 @@ func (c *jobContext) why() error {
 	if m := c.made.Load(); m != nil {
 		return context.Cause(m.Context)
 	}
-	if c.cause != nil {
-		return c.cause
-	}
-	return context.Cause(c.parent)
+	return c.cause
 }
 
 // ended reports whether it has.
-func (c *jobContext) ended() bool { return c.why() != nil || c.before() != nil }
+func (c *jobContext) ended() bool { return c.before() != nil || c.why() != nil }
 
 // make returns what can be waited for.
 func (c *jobContext) make() *madeContext {
