@@ -25,7 +25,6 @@ func TestSerialize(t *testing.T) {
 			t.Parallel()
 			const children, massacres = 4, 3
 			s := openSite(t)
-			before := semaphores(t)
 			d, err := s.serve([]string{"BROOD_SOAK=-1ns", "BROOD_AUTO_RELOAD_WHEN=never"}, "jobs", "-serialize", mode, "-prefork", fmt.Sprint(children),
 				"-listen", "127.0.0.1:0", "-listen", "127.0.0.1:0")
 			if err != nil {
@@ -91,6 +90,7 @@ func TestSerialize(t *testing.T) {
 			if mode != "reuseport" { // there a client waits for the child that he has been given to
 				everybody(t, ports, children)
 			}
+			key := semaphoreOf(t, d.run, mode)
 			if out, err := s.command("brood", "stop", d.run).CombinedOutput(); err != nil {
 				t.Errorf("stop: %v: %s", err, out)
 			}
@@ -99,8 +99,10 @@ func TestSerialize(t *testing.T) {
 					t.Errorf("%s is left in the run directory", name)
 				}
 			}
-			if now := semaphores(t); mode == "semaphore" && now > before {
-				t.Errorf("%d semaphores before, %d after", before, now)
+			if mode == "semaphore" {
+				if err := keyGone(key); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}
@@ -131,14 +133,17 @@ func everybody(t *testing.T, ports []string, children int) {
 	}
 }
 
-// semaphores counts those of the system.
-func semaphores(t *testing.T) int {
+// semaphoreOf returns the key of a daemon's semaphore, which is there; "": in this mode it has none.
+func semaphoreOf(t *testing.T, run, mode string) string {
 	t.Helper()
-	text, err := os.ReadFile("/proc/sysvipc/sem")
-	if err != nil {
-		t.Fatal(err)
+	key, err := os.ReadFile(filepath.Join(run, "semaphore"))
+	if (err == nil) != (mode == "semaphore") {
+		t.Fatalf("with %s: a key %q, %v", mode, key, err)
 	}
-	return strings.Count(string(text), "\n")
+	if err == nil && keyGone(string(key)) == nil {
+		t.Errorf("there is no semaphore with the key %q", key)
+	}
+	return string(key)
 }
 
 // A parent that is killed leaves no semaphore behind: a child removes it, or, if all have been killed, the next parent.
@@ -151,10 +156,7 @@ func TestSemaphoreLeftBehind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		key, err := os.ReadFile(filepath.Join(run, "semaphore"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		key := semaphoreOf(t, run, "semaphore")
 		st, err := d.status()
 		if err != nil {
 			t.Fatal(err)
@@ -172,18 +174,18 @@ func TestSemaphoreLeftBehind(t *testing.T) {
 		}
 		<-d.exited
 		if !all {
-			if err := eventually(patience, func() error { return keyGone(string(key)) }); err != nil {
+			if err := eventually(patience, func() error { return keyGone(key) }); err != nil {
 				t.Error(err)
 			}
 			continue
 		}
-		if keyGone(string(key)) == nil {
+		if keyGone(key) == nil {
 			t.Error("it is gone already: this test shows nothing")
 		}
 		if d, err = s.serve(nil, "jobs", "-run-dir", run, "-serialize", "semaphore"); err != nil {
 			t.Fatal(err)
 		}
-		if err := keyGone(string(key)); err != nil {
+		if err := keyGone(key); err != nil {
 			t.Error(err)
 		}
 		if err := d.interrupt(); err != nil {
