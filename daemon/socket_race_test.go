@@ -125,7 +125,7 @@ func TestSocketAllAtOnce(t *testing.T) {
 func TestSocketReaders(t *testing.T) {
 	for range 3 {
 		s, c := socketPair(t)
-		const rounds, readers = 2000, 4
+		const rounds, readers = 400, 4
 		var mu sync.Mutex
 		var got [256]int
 		var all sync.WaitGroup
