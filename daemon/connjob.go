@@ -39,13 +39,13 @@ func (conn *Conn) Describe(text string) {
 func (conn *Conn) Begin(ctx context.Context, text string) context.Context {
 	if j := conn.running(); j != nil {
 		conn.Describe(text)
-		conn.ahead.arm()
+		conn.ahead.arm(j)
 		return &jobContext{parent: ctx, job: j, of: &j.ctx}
 	}
 	j := &Job{state: scoreboard.Working, text: text, token: conn.c.borrow()}
 	j.request.parent, j.request.job, j.request.of = ctx, j, &j.ctx
 	conn.launch(j)
-	conn.ahead.arm()
+	conn.ahead.arm(j)
 	conn.recall()
 	return &j.request
 }

@@ -8,7 +8,7 @@ import (
 // A readAhead is what is known of the byte that a server reads while a request runs.
 type readAhead struct {
 	on    atomic.Bool
-	armed atomic.Bool                   // the next such read may wait here
+	armed atomic.Pointer[Job]           // the first such read of this job may wait here
 	waits atomic.Pointer[chan struct{}] // for its end; nil: nobody does
 }
 
@@ -23,30 +23,32 @@ type readAhead struct {
 func (conn *Conn) SetReadAhead(on bool) {
 	_, tcp := conn.Conn.(*socket)
 	conn.ahead.on.Store(on && tcp && conn.watched && conn.secure == nil)
-	conn.ahead.armed.Store(false)
+	conn.ahead.armed.Store(nil)
 	conn.rouse()
 }
 
-// arm has the first byte that is read ahead in the job that runs wait.
-func (a *readAhead) arm() {
+// arm has the first byte that is read ahead in a job that has begun wait.
+func (a *readAhead) arm(j *Job) {
 	if a.on.Load() {
-		a.armed.Store(true)
+		a.armed.Store(j)
 	}
 }
 
 // spared has the byte that is read ahead wait, and reports whether the job was over before there was anything to read it for.
 func (conn *Conn) spared() bool {
-	if !conn.ahead.armed.CompareAndSwap(true, false) {
+	j := conn.ahead.armed.Swap(nil)
+	if j == nil {
 		return false
 	}
-	j := conn.running()
-	if j == nil {
-		return true
+	s := conn.Conn.(*socket)
+	if conn.running() != j {
+		// Either the read is taken back by now, or it is that of the next request, which has not begun yet.
+		return s.overdue()
 	}
 	over := make(chan struct{})
 	conn.ahead.waits.Store(&over)
 	// Whoever changes one of these does so first, and then looks who waits.
-	if conn.running() == j && conn.ahead.on.Load() && !conn.seen.Load() && conn.Conn.(*socket).read.never.Load() {
+	if conn.running() == j && conn.ahead.on.Load() && !conn.seen.Load() && s.read.never.Load() {
 		<-over
 	}
 	conn.ahead.waits.CompareAndSwap(&over, nil)

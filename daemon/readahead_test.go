@@ -92,11 +92,14 @@ func awaitBytes(conn *Conn) {
 // A byte that nobody reads ahead is there at once.
 func TestReadAheadNot(t *testing.T) {
 	for name, before := range map[string]func(*Conn){
-		"off":           func(conn *Conn) { conn.SetReadAhead(false) },
-		"not watched":   func(conn *Conn) { conn.watched = false; conn.SetReadAhead(true); conn.Begin(t.Context(), "again") },
-		"no job began":  func(conn *Conn) { conn.SetReadAhead(true) },
-		"had a glimpse": func(conn *Conn) { conn.seen.Store(true) },
-		"a deadline":    func(conn *Conn) { conn.SetReadDeadline(time.Now().Add(time.Hour)) },
+		"off":          func(conn *Conn) { conn.SetReadAhead(false) },
+		"not watched":  func(conn *Conn) { conn.watched = false; conn.SetReadAhead(true); conn.Begin(t.Context(), "again") },
+		"no job began": func(conn *Conn) { conn.SetReadAhead(true) },
+		// It may be for the next job, which has not begun: nobody has read ahead in the first.
+		"the job is over":    func(conn *Conn) { conn.Idle() },
+		"a deadline to come": func(conn *Conn) { conn.Idle(); conn.SetReadDeadline(time.Now().Add(time.Hour)) },
+		"had a glimpse":      func(conn *Conn) { conn.seen.Store(true) },
+		"a deadline":         func(conn *Conn) { conn.SetReadDeadline(time.Now().Add(time.Hour)) },
 		"the second": func(conn *Conn) {
 			done := reads(t, conn)
 			conn.rouse()
@@ -119,7 +122,8 @@ func TestReadAheadNot(t *testing.T) {
 		t.Errorf("two bytes: %d, %v", n, err)
 	}
 	conn.Idle()
+	conn.SetReadDeadline(time.Unix(1, 0))
 	if n, err := conn.Read(make([]byte, 1)); n != 0 || err != nil {
-		t.Errorf("read ahead for a job that is over: %d, %v", n, err)
+		t.Errorf("read ahead for a job that is over, and taken back: %d, %v", n, err)
 	}
 }

@@ -191,6 +191,13 @@ func (s *socket) tell(f *os.File) (err error) {
 	return err
 }
 
+// overdue reports whether the deadline of reading is over.
+func (s *socket) overdue() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.read.over()
+}
+
 // now does without waiting what f would do. If it cannot, the error is EAGAIN, and f can. s.mu is held.
 func (s *socket) now(p []byte, d *deadline, do func(int, []byte) (int, error)) (n int, err error) {
 	switch {
