@@ -338,9 +338,8 @@ func pages(c *daemon.Child, jobContext func(*http.Request) context.Context) http
 		fmt.Fprintf(w, "%s %v\n", r.FormValue("word"), jobContext(r).Err() == nil)
 	})
 	mux.HandleFunc("/hijack", func(w http.ResponseWriter, r *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
+		conn, _, ok := takeOver(w)
+		if !ok {
 			return
 		}
 		defer conn.Close()
@@ -351,9 +350,8 @@ func pages(c *daemon.Child, jobContext func(*http.Request) context.Context) http
 	})
 	// Of a request whose body nobody has read: so far net/http has not read ahead.
 	mux.HandleFunc("/byte", func(w http.ResponseWriter, r *http.Request) {
-		conn, rw, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
+		conn, rw, ok := takeOver(w)
+		if !ok {
 			return
 		}
 		defer conn.Close()
@@ -364,9 +362,8 @@ func pages(c *daemon.Child, jobContext func(*http.Request) context.Context) http
 		fmt.Fprintf(conn, "%q, %v\n", b[:n], err)
 	})
 	mux.HandleFunc("/options", func(w http.ResponseWriter, r *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
+		conn, _, ok := takeOver(w)
+		if !ok {
 			return
 		}
 		defer conn.Close()
@@ -374,9 +371,8 @@ func pages(c *daemon.Child, jobContext func(*http.Request) context.Context) http
 	})
 	// The connection is taken over by somebody who goes on when the handler has returned.
 	mux.HandleFunc("/detach", func(w http.ResponseWriter, r *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
+		conn, _, ok := takeOver(w)
+		if !ok {
 			return
 		}
 		id := r.URL.Query().Get("id")
@@ -391,6 +387,15 @@ func pages(c *daemon.Child, jobContext func(*http.Request) context.Context) http
 		}()
 	})
 	return mux
+}
+
+// takeOver gives a handler its connection, or answers why it cannot.
+func takeOver(w http.ResponseWriter) (conn net.Conn, rw *bufio.ReadWriter, ok bool) {
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
+	return conn, rw, err == nil
 }
 
 // say sends a line.

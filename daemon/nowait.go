@@ -63,6 +63,9 @@ func writeNow(fd int, p []byte) (int, error) {
 	return int(n), nil
 }
 
+// atATime is how much is read or written at once by a system call of which Go's scheduler does not hear: some ten microseconds' work.
+const atATime = 64 << 10
+
 // recvNow is recvfrom(2) of a socket: to the kernel that is less of a way than read(2), which is for files of any kind.
 func recvNow(fd int, p []byte) (int, error) { return transfer(unix.SYS_RECVFROM, fd, p) }
 
