@@ -93,15 +93,18 @@ func BenchmarkRead(b *testing.B) {
 	})
 }
 
-// BenchmarkDuties is what it takes to look what all the others do.
+// BenchmarkDuties is what it takes to look what all the others do, of whom there are few or many on a board of 1024 slots.
 func BenchmarkDuties(b *testing.B) {
-	for _, slots := range []int{32, 256, 1024} {
-		b.Run(fmt.Sprint(slots), func(b *testing.B) {
-			board, err := Create(b.TempDir()+"/scoreboard", Identity{}, slots)
+	for _, children := range []int{8, 32, 256, 1024} {
+		b.Run(fmt.Sprint(children), func(b *testing.B) {
+			board, err := Create(b.TempDir()+"/scoreboard", Identity{}, 1024)
 			if err != nil {
 				b.Fatal(err)
 			}
 			defer board.Remove()
+			for slot := range children {
+				must(b, board.Bear(slot, Serve, 1, "start", time.Now()))
+			}
 			s, err := Attach(board.FD(), 0)
 			if err != nil {
 				b.Fatal(err)

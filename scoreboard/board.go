@@ -108,13 +108,17 @@ func Adopt(path string, fd int, id Identity, slots int, events uint64) (*Board, 
 	if there := mine[:HeaderSize]; !sameHead(there, head) {
 		copy(there, head)
 	}
+	order.PutUint64(mine[hUsed:], usedOf(mine, slots))
+	if _, err := unix.Pwrite(fd, mine[hUsed:hUsed+8], hUsed); err != nil {
+		return nil, fmt.Errorf("scoreboard: %w", os.NewSyscallError("pwrite", err))
+	}
 	b := &Board{f: os.NewFile(uintptr(fd), path), path: path, slots: slots, events: events, mine: mine, blocks: st.Blocks}
 	return b, nil
 }
 
 // sameHead reports whether two headers say the same of the layout, and of whose board it is but for when it was made.
 func sameHead(a, b []byte) bool {
-	return bytes.Equal(a[:hCreated], b[:hCreated]) && bytes.Equal(a[hEventSize:hStatus], b[hEventSize:hStatus])
+	return bytes.Equal(a[:hCreated], b[:hCreated]) && bytes.Equal(a[hEventSize:hUsed], b[hEventSize:hUsed])
 }
 
 func (b *Board) abandon(tmp string, err error) error {
@@ -223,7 +227,10 @@ func (b *Board) Bear(slot int, kind Kind, generation uint64, cause string, now t
 	order.PutUint64(s[sSince:], uint64(now.UnixNano()))
 	order.PutUint64(s[sKind:], uint64(kind))
 	putText(s[sCause:sCause+causeLen], cause)
-	return b.write(s, offset(slot))
+	if err := b.write(s, offset(slot)); err != nil {
+		return err
+	}
+	return b.reach(slot)
 }
 
 // SetPID writes the process id of the child that fills the slot.
@@ -231,7 +238,10 @@ func (b *Board) SetPID(slot, pid int) error { return b.writeWord(offset(slot)+sP
 
 // SetPhase writes where the parent sees the child in its life.
 func (b *Board) SetPhase(slot int, p Phase) error {
-	return b.writeWord(offset(slot)+sPhase, uint64(p))
+	if err := b.writeWord(offset(slot)+sPhase, uint64(p)); err != nil {
+		return err
+	}
+	return b.reach(slot)
 }
 
 // SetRevoked names the job whose client has left, 0 to take that back. The child looks at the word
@@ -242,7 +252,29 @@ func (b *Board) SetRevoked(slot int, serial uint64) error {
 
 // Free empties the slot of a child that has been reaped, whatever state its death left the slot in.
 func (b *Board) Free(slot int) error {
-	return b.write(make([]byte, SlotSize), offset(slot))
+	if err := b.write(make([]byte, SlotSize), offset(slot)); err != nil {
+		return err
+	}
+	return b.reach(slot)
+}
+
+// reach says up to where slots are in use, now that one has changed, so that children need not look at those behind, of which there are
+// many more: room for old generations, and for a pool that grows.
+func (b *Board) reach(slot int) error {
+	was := order.Uint64(b.mine[hUsed:])
+	used := usedOf(b.mine, max(int(was), slot+1))
+	if used == was {
+		return nil
+	}
+	return b.writeWord(hUsed, used)
+}
+
+// usedOf is 1 + the last of the first n slots that is not free.
+func usedOf(mine []byte, n int) uint64 {
+	for n > 0 && Phase(order.Uint64(mine[offset(n-1)+sPhase:])) == PhaseFree {
+		n--
+	}
+	return uint64(n)
 }
 
 // A Hint is what a child says of itself in the words that need no lock. It is about that child alone and may be a lie.

@@ -169,12 +169,20 @@ func (s *Slot) SetDuty(d Duty) {
 // are called, and do neither.
 type Duties struct{ On, Off, None int }
 
+// used is how many slots there are to look at: none behind them has a child.
+func (s *Slot) used() int {
+	if n := s.at(hUsed).Load(); n > 0 && n < uint64(s.slots) {
+		return int(n)
+	}
+	return s.slots // an older parent says nothing of it
+}
+
 // Duties looks what the others do. If the file has been cut short there are none.
 func (s *Slot) Duties() (all Duties) {
 	done := false
 	defer s.survive(&done, debug.SetPanicOnFault(true))
 	var found Duties
-	for i := range s.slots {
+	for i := range s.used() {
 		base := offset(i)
 		p := Phase(s.at(base + sPhase).Load())
 		if i == s.slot || p != PhaseStarting && p != PhaseServing || Kind(s.at(base+sKind).Load()) != Serve {
@@ -298,7 +306,7 @@ func (s *Slot) Attention() (ring bool) {
 
 // spare reports whether at least n children could take work now or soon: idle or starting, and not asked to leave.
 func (s *Slot) spare(n int) bool {
-	for i := 0; i < s.slots && n > 0; i++ {
+	for i, used := 0, s.used(); i < used && n > 0; i++ {
 		base := offset(i)
 		if Kind(s.at(base+sKind).Load()) != Serve {
 			continue

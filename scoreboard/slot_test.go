@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // spare counts who could take work, as far as parent and child agree on it.
@@ -218,4 +219,67 @@ func TestDuties(t *testing.T) {
 	if got := s.Duties(); got != (Duties{}) {
 		t.Errorf("of a file that has been cut short: %+v", got)
 	}
+}
+
+// Children look at no more slots than the parent says are in use, and at all of them where it says nothing or what cannot be.
+func TestUsed(t *testing.T) {
+	b := create(t, 9)
+	used := func(b *Board) uint64 {
+		t.Helper()
+		var w [8]byte
+		_, err := b.f.ReadAt(w[:], hUsed)
+		must(t, err)
+		return order.Uint64(w[:])
+	}
+	serve := func(slot int) {
+		t.Helper()
+		must(t, b.Bear(slot, Serve, 1, "", time.Now()))
+		must(t, b.SetPhase(slot, PhaseServing))
+	}
+	serve(0)
+	s := attach(t, b, 0)
+	for i, c := range []struct {
+		do   func()
+		want uint64
+	}{
+		{func() {}, 1},
+		{func() { serve(3) }, 4},
+		{func() { serve(1) }, 4},
+		{func() { must(t, b.Free(1)) }, 4},
+		{func() { must(t, b.Free(3)) }, 1},
+		{func() { serve(8); serve(4) }, 9},
+		{func() { must(t, b.Free(8)) }, 5},
+		{func() { must(t, b.SetPhase(6, PhaseServing)) }, 7},
+		{func() { must(t, b.SetPhase(6, PhaseFree)) }, 5},
+	} {
+		c.do()
+		if got := used(b); got != c.want {
+			t.Errorf("step %d: %d slots are in use, want %d", i, got, c.want)
+		}
+	}
+	for said, want := range map[uint64]Duties{0: {On: 1}, 1: {}, 4: {}, 5: {On: 1}, 9: {On: 1}, 10: {On: 1}, 1 << 63: {On: 1}} {
+		attach(t, b, 4).SetDuty(DutyOn)
+		_, err := b.f.WriteAt(order.AppendUint64(nil, said), hUsed)
+		must(t, err)
+		if got := s.Duties(); got != want {
+			t.Errorf("%d are said to be in use: %+v, want %+v", said, got, want)
+		}
+	}
+	// Whoever writes over it gets no further than the next look, or the next parent.
+	if hurt, err := b.Mend(); !hurt || err != nil || used(b) != 5 {
+		t.Errorf("Mend: %v, %v, and %d slots are in use", hurt, err, used(b))
+	}
+	_, err := b.f.WriteAt(order.AppendUint64(nil, 1), hUsed)
+	must(t, err)
+	fd, err := unix.Dup(b.FD())
+	must(t, err)
+	next, err := Adopt(b.path, fd, Identity{Name: "test"}, 9, b.Recorded())
+	must(t, err)
+	if used(next) != 5 {
+		t.Errorf("after an upgrade %d slots are in use", used(next))
+	}
+	if hurt, err := next.Mend(); hurt || err != nil {
+		t.Errorf("after an upgrade, Mend: %v, %v", hurt, err)
+	}
+	must(t, next.f.Close())
 }

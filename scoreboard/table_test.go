@@ -253,7 +253,7 @@ func TestBytes(t *testing.T) {
 	}
 	compare("header", file[:4096], doc.Header, map[string][]byte{
 		"magic": []byte("BROODSCB"), "version": u32(3), "header size": u32(4096), "slot size": u32(512), "slots": u32(3),
-		"event size": u32(512), "events": u32(512),
+		"event size": u32(512), "events": u32(512), "used": u64(2),
 		"pid": u64(4711), "start": u64(1<<40 + 2), "boot id": long(3, 40), "created": u64(uint64(created)),
 		"updated": u64(1<<40 + 19), "generation": u64(1<<40 + 9), "rolling": u64(1<<40 + 10), "want": u64(1<<40 + 11),
 		"born": u64(1<<40 + 12), "died": u64(1<<40 + 13), "killed": u64(1<<40 + 14), "lost": u64(1<<40 + 15),
