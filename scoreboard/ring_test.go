@@ -78,6 +78,10 @@ func TestRingOverrun(t *testing.T) {
 	b := create(t, 1)
 	r := openRing(t, b.path)
 	for n := range uint64(1500) {
+		if around := (n + 5) % 512; around > 10 && n%41 != 0 { // each look reads all of them
+			must(t, b.Record(Event{Slot: -1}))
+			continue
+		}
 		if got := since(t, r, 0); uint64(len(got)) != min(n, 512) || n > 0 && got[len(got)-1].Seq != n {
 			t.Fatalf("after %d: %d events, want the last 512", n, len(got))
 		}

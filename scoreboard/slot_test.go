@@ -257,12 +257,15 @@ func TestUsed(t *testing.T) {
 			t.Errorf("step %d: %d slots are in use, want %d", i, got, c.want)
 		}
 	}
-	for said, want := range map[uint64]Duties{0: {On: 1}, 1: {}, 4: {}, 5: {On: 1}, 9: {On: 1}, 10: {On: 1}, 1 << 63: {On: 1}} {
-		attach(t, b, 4).SetDuty(DutyOn)
-		_, err := b.f.WriteAt(order.AppendUint64(nil, said), hUsed)
+	attach(t, b, 4).SetDuty(DutyOn)
+	for _, c := range []struct {
+		said uint64
+		want Duties
+	}{{0, Duties{On: 1}}, {4, Duties{}}, {5, Duties{On: 1}}, {9, Duties{On: 1}}, {10, Duties{On: 1}}, {1 << 63, Duties{On: 1}}, {1, Duties{}}} {
+		_, err := b.f.WriteAt(order.AppendUint64(nil, c.said), hUsed)
 		must(t, err)
-		if got := s.Duties(); got != want {
-			t.Errorf("%d are said to be in use: %+v, want %+v", said, got, want)
+		if got := s.Duties(); got != c.want {
+			t.Errorf("%d are said to be in use: %+v, want %+v", c.said, got, c.want)
 		}
 	}
 	// Whoever writes over it gets no further than the next look, or the next parent.

@@ -1,10 +1,14 @@
 package test
 
 import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -74,27 +78,108 @@ func (v variant) tags() string {
 	return "-tags="
 }
 
-var variants struct {
+// room is the length of a word that has a place in a mould.
+const room = 256
+
+// ofMould is what is built into a mould, of which variants are made: to link each of them takes a second of a processor.
+var ofMould = strings.Repeat(".", room)
+
+// A store makes each file once, when it is first wanted.
+type store struct {
 	mu   sync.Mutex
-	file map[variant]func() (string, error)
+	file map[string]func() (string, error)
 }
 
-// file returns the path of a variant, which is built when it is first wanted.
-func (v variant) file() (string, error) {
-	variants.mu.Lock()
-	if variants.file == nil {
-		variants.file = map[variant]func() (string, error){}
+var variants store
+
+// get returns the path of a file that make writes.
+func (s *store) get(name string, make func(path string) error) (string, error) {
+	s.mu.Lock()
+	if s.file == nil {
+		s.file = map[string]func() (string, error){}
 	}
-	get := variants.file[v]
+	get := s.file[name]
 	if get == nil {
 		get = sync.OnceValues(func() (string, error) {
-			path := filepath.Join(root, fmt.Sprintf("%s-%s-%s", v.program, v.build, strings.ReplaceAll(v.defect, "/", "_")))
-			return path, goBuild(path, v.ldflags(), v.tags(), packages[v.program])
+			path := filepath.Join(root, name)
+			return path, make(path)
 		})
-		variants.file[v] = get
+		s.file[name] = get
 	}
-	variants.mu.Unlock()
+	s.mu.Unlock()
 	return get()
+}
+
+// file returns the path of a variant.
+func (v variant) file() (string, error) {
+	mould, err := variants.get(v.program+"-mould"+v.tags(), func(path string) error {
+		return goBuild(path, variant{v.program, ofMould, ofMould}.ldflags(), v.tags(), packages[v.program])
+	})
+	if err != nil {
+		return "", err
+	}
+	name := fmt.Sprintf("%s-%s-%s", v.program, v.build, strings.ReplaceAll(v.defect, "/", "_"))
+	return variants.get(name, func(path string) error {
+		b, err := os.ReadFile(mould)
+		if err == nil {
+			err = v.cast(b)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return writeProgram(path, b)
+	})
+}
+
+// cast writes what is built into a variant into its mould.
+func (v variant) cast(mould []byte) error {
+	f, err := elf.NewFile(bytes.NewReader(mould))
+	if err != nil {
+		return err
+	}
+	symbols, err := f.Symbols()
+	if err != nil {
+		return err
+	}
+	// place is where a symbol lies in the file.
+	place := func(name string) ([]byte, error) {
+		i := slices.IndexFunc(symbols, func(s elf.Symbol) bool { return s.Name == name })
+		if i < 0 || int(symbols[i].Section) >= len(f.Sections) {
+			return nil, fmt.Errorf("no symbol %s", name)
+		}
+		section := f.Sections[symbols[i].Section]
+		return mould[section.Offset+symbols[i].Value-section.Addr:], nil
+	}
+	words := map[string]string{"main.build": v.build}
+	if v.defect != "" || v.program == "broken" {
+		words["main.defect"] = v.defect
+	}
+	for name, word := range words {
+		header, err := place(name) // of a string: an address, and a length
+		if err != nil {
+			return err
+		}
+		text, err := place(name + ".str")
+		if err != nil {
+			return err
+		}
+		if got := binary.NativeEndian.Uint64(header[8:]); got != room || len(word) > room || string(text[:room]) != ofMould {
+			return fmt.Errorf("no room for %q in %s, which has %d bytes", word, name, got)
+		}
+		copy(text, word)
+		binary.NativeEndian.PutUint64(header[8:], uint64(len(word)))
+	}
+	return nil
+}
+
+// writeProgram writes a program that can be executed at once.
+//
+// A process that another test starts at this moment would for an instant hold the file open for writing, and whoever executes it
+// then would get ETXTBSY (golang/go#22315). So nothing is started meanwhile.
+func writeProgram(path string, b []byte) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, b, 0o755)
 }
 
 // install puts a variant at path with a rename, as a careful deploy does. B31
@@ -109,12 +194,7 @@ func (v variant) install(path string) error {
 	}
 	dir, name := filepath.Split(path)
 	temp := filepath.Join(dir, "."+name+".new")
-	// A process that another test starts at this moment would for an instant hold the file open for writing, and whoever
-	// executes it then would get ETXTBSY (golang/go#22315). So nothing is started meanwhile.
-	syscall.ForkLock.RLock()
-	err = os.WriteFile(temp, b, 0o755)
-	syscall.ForkLock.RUnlock()
-	if err != nil {
+	if err := writeProgram(temp, b); err != nil {
 		return err
 	}
 	return os.Rename(temp, path)
