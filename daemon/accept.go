@@ -114,7 +114,7 @@ type accepted struct {
 // accept waits for a connection, for which a token has been taken.
 func (a *acceptor) accept(ctx context.Context) (_ accepted, err error) {
 	select {
-	case a.turn <- struct{}{}: // most often; what follows costs ten times as much
+	case a.turn <- struct{}{}: // most often, and a select of several cases costs ten times as much
 	default:
 		select {
 		case a.turn <- struct{}{}:

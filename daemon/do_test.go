@@ -61,7 +61,14 @@ func queueLoop(ctx context.Context, c *daemon.Child) error {
 	})
 	tell("returned", "%v %v %v", err, errors.Is(err, failure), job.Err())
 
-	// While both places are taken: who may not wait gets no place.
+	// Who has given up before gets no place, though there is one.
+	called := false
+	for range 20 {
+		err = c.Do(with, "", func(context.Context) error { called = true; return nil })
+	}
+	tell("given up", "%v called %v", err, called)
+
+	// While both places are taken: who may not wait gets none.
 	release := make(chan struct{})
 	running := make(chan context.Context, 2)
 	var held sync.WaitGroup
@@ -77,7 +84,6 @@ func queueLoop(ctx context.Context, c *daemon.Child) error {
 	jobs := []context.Context{<-running, <-running}
 	short, stop := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer stop()
-	called := false
 	err = c.Do(short, "", func(context.Context) error { called = true; return nil })
 	tell("no place", "%v called %v", err, called)
 
@@ -126,6 +132,7 @@ func TestDo(t *testing.T) {
 			for what, want := range map[string]string{
 				"many":           "most 2 done 40",
 				"returned":       "value no luck true context canceled",
+				"given up":       "context canceled called false",
 				"no place":       "context deadline exceeded called false",
 				"main loop ends": c.loop,
 				"waited":         daemon.ErrDraining.Error() + " called false",

@@ -109,9 +109,7 @@ func Adopt(path string, fd int, id Identity, slots int, events uint64) (*Board, 
 		copy(there, head)
 	}
 	order.PutUint64(mine[hUsed:], usedOf(mine, slots))
-	if _, err := unix.Pwrite(fd, mine[hUsed:hUsed+8], hUsed); err != nil {
-		return nil, fmt.Errorf("scoreboard: %w", os.NewSyscallError("pwrite", err))
-	}
+	unix.Pwrite(fd, mine[hUsed:hUsed+8], hUsed) // if it fails it is mended
 	b := &Board{f: os.NewFile(uintptr(fd), path), path: path, slots: slots, events: events, mine: mine, blocks: st.Blocks}
 	return b, nil
 }
@@ -227,10 +225,10 @@ func (b *Board) Bear(slot int, kind Kind, generation uint64, cause string, now t
 	order.PutUint64(s[sSince:], uint64(now.UnixNano()))
 	order.PutUint64(s[sKind:], uint64(kind))
 	putText(s[sCause:sCause+causeLen], cause)
-	if err := b.write(s, offset(slot)); err != nil {
+	if err := b.reach(slot); err != nil {
 		return err
 	}
-	return b.reach(slot)
+	return b.write(s, offset(slot))
 }
 
 // SetPID writes the process id of the child that fills the slot.
@@ -238,10 +236,10 @@ func (b *Board) SetPID(slot, pid int) error { return b.writeWord(offset(slot)+sP
 
 // SetPhase writes where the parent sees the child in its life.
 func (b *Board) SetPhase(slot int, p Phase) error {
-	if err := b.writeWord(offset(slot)+sPhase, uint64(p)); err != nil {
+	if err := b.reach(slot); err != nil {
 		return err
 	}
-	return b.reach(slot)
+	return b.writeWord(offset(slot)+sPhase, uint64(p))
 }
 
 // SetRevoked names the job whose client has left, 0 to take that back. The child looks at the word
@@ -255,18 +253,20 @@ func (b *Board) Free(slot int) error {
 	if err := b.write(make([]byte, SlotSize), offset(slot)); err != nil {
 		return err
 	}
-	return b.reach(slot)
+	return b.setUsed(usedOf(b.mine, int(order.Uint64(b.mine[hUsed:]))))
 }
 
-// reach says up to where slots are in use, now that one has changed, so that children need not look at those behind, of which there are
-// many more: room for old generations, and for a pool that grows.
+// reach says that a slot is in use, before it is. Children need not look at those behind the last, of which there are many: room for old
+// generations, and for a pool that grows.
 func (b *Board) reach(slot int) error {
-	was := order.Uint64(b.mine[hUsed:])
-	used := usedOf(b.mine, max(int(was), slot+1))
-	if used == was {
+	return b.setUsed(max(uint64(slot+1), order.Uint64(b.mine[hUsed:])))
+}
+
+func (b *Board) setUsed(n uint64) error {
+	if n == order.Uint64(b.mine[hUsed:]) {
 		return nil
 	}
-	return b.writeWord(hUsed, used)
+	return b.writeWord(hUsed, n)
 }
 
 // usedOf is 1 + the last of the first n slots that is not free.

@@ -78,7 +78,7 @@ func TestRingOverrun(t *testing.T) {
 	b := create(t, 1)
 	r := openRing(t, b.path)
 	for n := range uint64(1500) {
-		if around := (n + 5) % 512; around > 10 && n%41 != 0 { // each look reads all of them
+		if wraps := (n+5)%512 <= 10; !wraps && n%41 != 0 { // each look reads all of them
 			must(t, b.Record(Event{Slot: -1}))
 			continue
 		}

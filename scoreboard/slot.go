@@ -169,15 +169,15 @@ func (s *Slot) SetDuty(d Duty) {
 // are called, and do neither.
 type Duties struct{ On, Off, None int }
 
-// used is how many slots there are to look at: none behind them has a child.
+// used is how many slots there are to look at: behind them no child is, says the parent.
 func (s *Slot) used() int {
 	if n := s.at(hUsed).Load(); n > 0 && n < uint64(s.slots) {
 		return int(n)
 	}
-	return s.slots // an older parent says nothing of it
+	return s.slots // all of them may be, or an older parent says nothing of it, or it is nonsense
 }
 
-// Duties looks what the others do. If the file has been cut short there are none.
+// Duties looks what the others do. If the file has been cut short before the last of them there are none.
 func (s *Slot) Duties() (all Duties) {
 	done := false
 	defer s.survive(&done, debug.SetPanicOnFault(true))
@@ -293,7 +293,7 @@ func (s *Slot) compose(r *Record) {
 //
 // Each child says so before it looks, so of several that become busy at once the last one sees how few are left.
 //
-// If the file has been cut short it is to ring: the parent mends it when it wakes.
+// If the file has been cut short before the last of them it is to ring: the parent mends it when it wakes.
 func (s *Slot) Attention() (ring bool) {
 	done := false
 	defer s.survive(&done, debug.SetPanicOnFault(true))

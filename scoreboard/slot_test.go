@@ -250,7 +250,7 @@ func TestUsed(t *testing.T) {
 		{func() { serve(8); serve(4) }, 9},
 		{func() { must(t, b.Free(8)) }, 5},
 		{func() { must(t, b.SetPhase(6, PhaseServing)) }, 7},
-		{func() { must(t, b.SetPhase(6, PhaseFree)) }, 5},
+		{func() { must(t, b.Free(6)) }, 5},
 	} {
 		c.do()
 		if got := used(b); got != c.want {

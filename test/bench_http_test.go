@@ -14,7 +14,7 @@ import (
 )
 
 // BenchmarkHTTP is how many requests on kept connections two children answer with serve.HTTP, beside two processes of net/http
-// alone that share a socket, and how much processor time each request takes them. Goal: at least 0.95 of the yardstick.
+// alone that share a socket, and how much processor time each request takes them. Goal: at least 0.95 of the yardstick, in the median round.
 func BenchmarkHTTP(b *testing.B) {
 	const clients, rounds = 16, 61 // short ones: what else the machine does falls on both
 	took := time.Duration(scaled(50, 150)) * time.Millisecond

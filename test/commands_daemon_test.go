@@ -135,7 +135,7 @@ func cmdCrowd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// install puts a build of a program at a path by renaming. DEFECT is for the program broken, which knows some.
+// install puts a build of a program, which has a variable build, at a path by renaming. DEFECT is for the program broken, which knows some.
 func cmdInstall(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, args, 3, "install PROGRAM BUILD PATH [DEFECT]")
 	v := variant{program: args[0], build: args[1]}

@@ -38,7 +38,7 @@ LETTERS = {word: chr(letter) for letter, word in STATES.items()}
 CHILD_KINDS = {0: "serve", 1: "dequeue"}
 EVENT_KINDS = (
     "note start serving spawn ready drain evict kill exit died failed gone overtime revoke reload settled reloaded unchanged"
-    " reload-failed upgrade upgraded upgrade-failed scale grow reopen operator degraded recovered stop"
+    " reload-failed upgrade upgraded upgrade-failed scale grow reopen operator degraded recovered stop drained log-level"
 ).split()
 
 
