@@ -28,7 +28,7 @@ const (
 	hCreated    = 80 // u64, ns since 1970
 	hEventSize  = 88 // u32
 	hEvents     = 92 // u32
-	hUsed       = 96 // u64, all slots from this one on are free; 0: not said, or there is no other
+	hUsed       = 96 // u64, all slots from this number on are free; 0: not said, or all are
 
 	hStatus     = 128 // the block that is written again and again
 	hUpdated    = 128 // u64, ns since 1970

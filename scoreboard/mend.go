@@ -12,8 +12,8 @@ import (
 
 // A file that children can write to they can cut short, too: a mapping wants a descriptor that can be written to, and whoever has
 // one may truncate. The parent cannot be hurt by that, since it maps nothing; children get a fault from the next store, and
-// Slot survives it. They can write over the header as well, from which nobody takes anything but readers, children who attach, and those who look at others, up to where. What
-// is left is to make the file whole again, so that these understand it.
+// Slot survives it. They can write over the header as well, from which the parent takes nothing: only readers do, and children, when they
+// attach and when they look at the others. What is left is to make the file whole again, so that these understand it.
 
 // allocated returns the size and the number of blocks that the file has.
 func (b *Board) allocated() (unix.Stat_t, error) {

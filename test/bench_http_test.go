@@ -41,10 +41,14 @@ func BenchmarkHTTP(b *testing.B) {
 		}
 		addr := shared.Addr().String()
 		shared.Close()
+		servers := []struct {
+			addr string
+			pids []int
+		}{{d.addr, children}, {addr, plain}}
 		for range rounds {
 			var rate, cost [2]float64
-			for _, i := range rand.Perm(2) { // neither is to come first always
-				rate[i], cost[i] = m.rate([]string{d.addr, addr}[i], [][]int{children, plain}[i], clients, took)
+			for _, i := range rand.Perm(len(servers)) { // neither is to come first always
+				rate[i], cost[i] = m.rate(servers[i].addr, servers[i].pids, clients, took)
 			}
 			ours, yard, shares = append(ours, rate[0]), append(yard, rate[1]), append(shares, rate[0]/rate[1])
 			oursCost, yardCost = append(oursCost, cost[0]), append(yardCost, cost[1])

@@ -94,6 +94,15 @@ func start(b *testing.B, name string, n int) *contender {
 	return c
 }
 
+// startAll starts the others, the default of the toolkit, and its other modes.
+func startAll(b *testing.B, n int) (all []*contender) {
+	b.Helper()
+	for _, name := range append([]string{"/prefork", "/reuseport", "/flock"}, modes...) {
+		all = append(all, start(b, name, n))
+	}
+	return all
+}
+
 // children are the processes whose parent is pid.
 func children(pid int) []int {
 	var pids []int
@@ -201,10 +210,7 @@ func (c *contender) against(other *contender) float64 {
 func BenchmarkClose(b *testing.B) {
 	for _, n := range []int{2, 8, 32} {
 		b.Run(fmt.Sprintf("%d children", n), func(b *testing.B) {
-			var all []*contender
-			for _, name := range append([]string{"/prefork", "/reuseport", "/flock"}, modes...) {
-				all = append(all, start(b, name, n))
-			}
+			all := startAll(b, n)
 			for b.Loop() {
 				turns(all, 36, func(c *contender) float64 { return c.crowd(b, 100*time.Millisecond) })
 			}
@@ -223,10 +229,7 @@ func BenchmarkClose(b *testing.B) {
 func BenchmarkSwitches(b *testing.B) {
 	for _, n := range []int{2, 8, 32} {
 		b.Run(fmt.Sprintf("%d children", n), func(b *testing.B) {
-			var all []*contender
-			for _, name := range append([]string{"/prefork", "/reuseport", "/flock"}, modes...) {
-				all = append(all, start(b, name, n))
-			}
+			all := startAll(b, n)
 			const connections = 300
 			for b.Loop() {
 				turns(all, 3, func(c *contender) float64 {
